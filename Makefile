@@ -1,0 +1,91 @@
+# Everything lives in .venv: made from the locked requirements, made again when they change.
+
+VENV := .venv
+BIN := $(VENV)/bin
+# The locks are compiled for every platform and Python at once, so one file serves all.
+COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help run test soak check format lock kafka bench-publish clean
+
+help: ## Say what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo "  PYTHON=/path/to/python3.11 names the Python to use; ARGS='...' goes to what is run."
+
+run: $(VENV)/.runtime ## Set everything up and serve on 127.0.0.1:8080, data in ./data
+	@exec $(BIN)/cs-ingest dev $(ARGS)
+
+test: $(VENV)/.dev ## Run all tests, the ones against real Kafka and PostgreSQL too
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup --cov=customersignal_ingest --cov-branch --cov-report=term:skip-covered $(ARGS)
+
+soak: $(VENV)/.dev ## Run the tests that repeat a fault many times; takes long
+	@$(BIN)/python -m pytest -m slow --timeout 3600 $(ARGS)
+
+check: $(VENV)/.dev ## Check format, lint, types, import contracts and the lock files
+	@$(BIN)/python -m ruff format --check .
+	@$(BIN)/python -m ruff check .
+	@$(BIN)/python -m mypy
+	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/python -m pytest tests/unit/test_project.py -k locked
+
+format: $(VENV)/.dev ## Format the code and mend what ruff can mend
+	@$(BIN)/python -m ruff format .
+	@$(BIN)/python -m ruff check --fix .
+
+kafka: $(VENV)/.dev ## Start three Kafka brokers on free ports of this machine, until Ctrl-C
+	@exec $(BIN)/python -m tests.integration.servers.kafka --nodes 3 $(ARGS)
+
+bench-publish: $(VENV)/.dev ## Measure what publishing an event to Kafka costs in CPU
+	@exec $(BIN)/python -m benchmarks.publish_cost $(ARGS)
+
+lock: ## Write the lock files anew from pyproject.toml (ARGS=--upgrade for newer versions)
+	@set -e; \
+	if ! command -v uv >/dev/null; then \
+	    made=$$(mktemp -d); trap 'rm -rf "$$made"' EXIT; \
+	    $(or $(PYTHON),python3) -m venv "$$made"; "$$made/bin/pip" install --quiet uv; PATH=$$made/bin:$$PATH; \
+	fi; \
+	echo 'hatchling>=1.27,<2' | $(COMPILE) $(ARGS) - -o requirements-build.txt; \
+	$(COMPILE) $(ARGS) pyproject.toml -o requirements.txt; \
+	$(COMPILE) $(ARGS) --all-extras pyproject.toml -o requirements-dev.txt
+
+clean: ## Remove what was made, except ./data
+	@rm -rf $(VENV) dist .coverage .coverage.* .*_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The development lock holds everything of the runtime lock, so it serves both.
+$(VENV)/.dev: requirements-dev.txt requirements-build.txt pyproject.toml | $(BIN)/python
+	@$(call install,requirements-dev.txt)
+	@touch $(VENV)/.runtime $@
+
+$(VENV)/.runtime: requirements.txt requirements-build.txt pyproject.toml | $(BIN)/python
+	@$(call install,requirements.txt)
+	@touch $@
+
+# uv knows nothing of a mirror that pip is set up for, so where uv fails, pip tries.
+define install
+set -e; echo "Installing $(1) into $(VENV) ..."; \
+install() { \
+    { command -v uv && uv pip install --quiet --python $(BIN)/python "$$@"; } >/dev/null 2>&1 || \
+    $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input "$$@"; \
+}; \
+install --require-hashes -r requirements-build.txt; \
+install --require-hashes -r $(1); \
+install --no-deps --no-build-isolation -e .
+endef
+
+$(BIN)/python:
+	@rm -rf $(VENV); \
+	for python in $(or $(PYTHON),python3.11 python3 python3.12 python3.13 python3.14); do \
+	    "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
+	    "$$python" -m venv $(VENV) >/dev/null 2>&1 && exit; \
+	    uv venv --quiet --clear --seed --python "$$python" $(VENV) 2>/dev/null && exit; \
+	    rm -rf $(VENV); found=$$python; \
+	done; \
+	if [ "$$found" ]; then \
+	    echo "$$found can't make a virtual environment: install its venv module (Debian: apt install python3-venv)." >&2; \
+	else \
+	    echo "Python 3.11 or newer is needed, and there is none as: $(or $(PYTHON),python3.11, python3)." >&2; \
+	    echo "Install it, or say where it is: make run PYTHON=/path/to/python3.11" >&2; \
+	fi; \
+	exit 1
