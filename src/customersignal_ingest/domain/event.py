@@ -1,0 +1,159 @@
+"""The event as we understand it, the record as we store it, and the exact bytes between the two.
+
+Encoding is msgspec's by adr/0008: it copies the client's JSON into the record unread.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+
+import msgspec
+
+from customersignal_ingest.domain.key import Environment, Tenant
+
+SCHEMA = "events_raw/1"
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IngestEvent:
+    """A valid event of a known tenant: the command that `ingest` carries out.
+
+    `properties` and `extra` are JSON objects in UTF-8, every number and string as the client sent
+    them. `project_id` is the effective one: the key's, or else the event's.
+    """
+
+    event_id: str
+    tenant: Tenant
+    event_type: str
+    timestamp: str
+    received_at: datetime
+    properties: bytes
+    project_id: str | None = None
+    user_id: str | None = None
+    session_id: str | None = None
+    idempotency_key: str | None = None
+    extra: bytes | None = None
+    traceparent: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """What a publisher stores, ready to send: it looks into none of it.
+
+    `timestamp_ms` is the moment of arrival in Unix milliseconds, never the client's time.
+    `tenant_id` and `event_id` repeat what key, value and headers say, for policies and logs.
+    """
+
+    key: bytes
+    value: bytes
+    headers: tuple[tuple[str, bytes], ...]
+    timestamp_ms: int
+    tenant_id: str
+    event_id: str
+
+    @property
+    def size_bytes(self) -> int:
+        """Key and value together: what the record weighs in queues."""
+        return len(self.key) + len(self.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a record stands in its topic."""
+
+    partition: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredRecord:
+    """A record read back: where it stands and exactly what is there."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes
+    value: bytes
+    headers: tuple[tuple[str, bytes], ...]
+    timestamp_ms: int
+
+    @property
+    def receipt(self) -> str:
+        """`topic/partition/offset`, as the answer to the client had it."""
+        return f"{self.topic}/{self.partition}/{self.offset}"
+
+
+class _Value(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """The public format of `events_raw`, in the order of its fields. A golden test holds its bytes."""
+
+    event_id: str
+    tenant_id: str
+    project_id: str | None = None
+    environment: Environment
+    event_type: str
+    timestamp: str
+    received_at: str
+    user_id: str | None = None
+    session_id: str | None = None
+    idempotency_key: str | None = None
+    properties: msgspec.Raw
+    extra: msgspec.Raw | None = None
+
+
+_to_json = msgspec.json.Encoder().encode
+
+
+def encode(event: IngestEvent, /) -> Record:
+    """Return the record of this event: the same bytes for every publisher, today and tomorrow."""
+    tenant_id = event.tenant.tenant_id
+    received_at, timestamp_ms = _moment(event.received_at)
+    value = _Value(
+        event_id=event.event_id,
+        tenant_id=tenant_id,
+        project_id=event.project_id,
+        environment=event.tenant.environment,
+        event_type=event.event_type,
+        timestamp=event.timestamp,
+        received_at=received_at,
+        user_id=event.user_id,
+        session_id=event.session_id,
+        idempotency_key=event.idempotency_key,
+        properties=msgspec.Raw(event.properties),
+        extra=None if event.extra is None else msgspec.Raw(event.extra),
+    )
+    return Record(
+        key=f"{tenant_id}:{event.user_id or event.session_id or event.event_id}".encode(),
+        value=_to_json(value),
+        headers=_headers(event),
+        timestamp_ms=timestamp_ms,
+        tenant_id=tenant_id,
+        event_id=event.event_id,
+    )
+
+
+def rfc3339(moment: datetime, /) -> str:
+    """Return the moment in UTC with microseconds, as `2026-11-23T10:00:00.123456Z`."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
+
+
+def unix_ms(moment: datetime, /) -> int:
+    """Return the whole milliseconds since 1970: never a float, which is one too low here and there."""
+    return (moment - _EPOCH) // _MILLISECOND
+
+
+@lru_cache(maxsize=8)  # All events of a request share one moment.
+def _moment(received_at: datetime) -> tuple[str, int]:
+    return rfc3339(received_at), unix_ms(received_at)
+
+
+def _headers(event: IngestEvent) -> tuple[tuple[str, bytes], ...]:
+    always = (
+        ("event_id", event.event_id.encode()),
+        ("tenant_id", event.tenant.tenant_id.encode()),
+        ("content-type", b"application/json"),
+        ("schema", SCHEMA.encode()),
+    )
+    return always if event.traceparent is None else (*always, ("traceparent", event.traceparent.encode()))

@@ -1,0 +1,102 @@
+"""The use case. Read this first.
+
+    bytes -> transport -> payloads -> ingest -> parse_event -> IngestEvent -> encode -> Record -> publisher
+    reply <- transport <- Receipt  <- settle <- outcomes, by position <-------------------------'
+
+A transport (HTTP, standard input, yours) first turns an API key into a `Tenant` with
+`authenticate`, then hands over payloads, each the bytes of one event's JSON. Everything about an
+event is decided here, once, for all transports.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Protocol
+
+from customersignal_ingest.domain.errors import KeyProblem, Unauthenticated
+from customersignal_ingest.domain.event import IngestEvent, encode
+from customersignal_ingest.domain.key import Tenant, digest
+from customersignal_ingest.domain.outcome import Receipt, settle
+from customersignal_ingest.domain.rules import Limits, Payload, parse_event
+from customersignal_ingest.ports import EventPublisher, KeyRepository
+
+
+async def ingest(
+    tenant: Tenant,
+    payloads: Sequence[Payload],
+    /,
+    *,
+    publisher: EventPublisher,
+    now: Callable[[], datetime],
+    new_id: Callable[[datetime], str],
+    limits: Limits,
+    idempotency_key: str | None = None,
+    traceparent: str | None = None,
+) -> Receipt:
+    """Store what is valid and say, payload by payload, what became of it.
+
+    Returns one result per payload, in their order, once the publisher has told each record's
+    fate. Calls may overlap. Cancelling withdraws nothing that was handed to the publisher.
+    `idempotency_key` and `traceparent` came beside the payloads: the first is for a single one.
+    """
+    received_at = now()
+    parsed = [
+        parse_event(
+            payload,
+            tenant=tenant,
+            received_at=received_at,
+            new_id=new_id,
+            limits=limits,
+            idempotency_key=idempotency_key,
+            traceparent=traceparent,
+        )
+        for payload in payloads
+    ]
+    records = [encode(event) for event in parsed if isinstance(event, IngestEvent)]
+    outcomes = await publisher.publish(records) if records else ()
+    return settle(received_at, parsed, outcomes)
+
+
+async def authenticate(
+    api_key: str | None, /, *, keys: KeyRepository, peppers: Sequence[bytes], now: Callable[[], datetime]
+) -> Tenant:
+    """Return the tenant that this API key speaks for.
+
+    Raises `Unauthenticated` for a key that opens nothing, and `Unavailable` when that can't be
+    told now: never the one for the other. A key is looked up under each pepper, newest first.
+    """
+    if not api_key:
+        raise Unauthenticated(KeyProblem.MISSING)
+    for pepper in peppers:
+        found = await keys.find(digest(api_key, pepper))
+        if found is None:
+            continue
+        if found.revoked_at is not None and found.revoked_at <= now():
+            raise Unauthenticated(KeyProblem.REVOKED)
+        if found.expires_at is not None and found.expires_at <= now():
+            raise Unauthenticated(KeyProblem.EXPIRED)
+        return found.tenant
+    raise Unauthenticated(KeyProblem.INVALID)
+
+
+class Ingest(Protocol):
+    """`ingest` with publisher, clock, ids and limits already given: what a transport gets."""
+
+    async def __call__(
+        self,
+        tenant: Tenant,
+        payloads: Sequence[Payload],
+        /,
+        *,
+        idempotency_key: str | None = None,
+        traceparent: str | None = None,
+    ) -> Receipt:
+        """Ingest, as described there."""
+        ...
+
+
+class Authenticate(Protocol):
+    """`authenticate` with key repository, peppers and clock already given: what a transport gets."""
+
+    async def __call__(self, api_key: str | None, /) -> Tenant:
+        """Authenticate, as described there."""
+        ...
