@@ -1,0 +1,269 @@
+"""confluent-kafka behind our seam: the one place that knows librdkafka's settings, errors and threads."""
+
+import asyncio
+import logging
+import threading
+import time
+from functools import partial
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+
+from customersignal_ingest.adapters.outbound.kafka.client import reach
+from customersignal_ingest.adapters.outbound.kafka.librdkafka.delivery import (
+    Burst,
+    Call,
+    Failure,
+    Lost,
+    NotSent,
+    NotTaken,
+    Told,
+    TurnedDown,
+)
+from customersignal_ingest.adapters.outbound.kafka.options import Options
+from customersignal_ingest.adapters.outbound.kafka.topic import Topic, look_at
+from customersignal_ingest.domain.errors import ConfigurationError
+
+POLL_S = 0.1  # Above 0.2 confluent-kafka waits for the whole time, whatever was reported.
+MEET_S = 1.0
+WITHDRAW_S = 0.5
+LINGER_MS = 5  # In place of 0, with which the sending thread takes the records of one call one by one.
+RETRY_BACKOFF_MS = 250
+MESSAGE_TIMEOUT_MARGIN_MS = 500
+REQUEST_BYTES_MAX = 100_000_000  # Our own limit is the topic's.
+BUFFER_RECORDS_MAX = 100_000
+BUFFER_KBYTES_MAX = 128 * 1024
+
+# No retry begins earlier than a fifth below the backoff, so whatever is reported before that is the
+# answer to the first attempt. Of later ones nothing is certain: an earlier attempt whose answer got
+# lost may have been appended, and neither errors nor purges say so.
+_FIRST_ATTEMPT_S = RETRY_BACKOFF_MS / 1000 * 0.8
+
+_ABOUT_ITS_CONTENT = frozenset(
+    {
+        KafkaError.MSG_SIZE_TOO_LARGE,
+        KafkaError.RECORD_LIST_TOO_LARGE,
+        KafkaError.INVALID_TIMESTAMP,
+        KafkaError.INVALID_RECORD,
+        KafkaError.POLICY_VIOLATION,
+        KafkaError._INVALID_DIFFERENT_RECORD,  # noqa: SLF001  librdkafka's own codes all begin like this.
+    }
+)
+_BEFORE_APPENDING = frozenset(
+    {
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError._PURGE_QUEUE,  # noqa: SLF001  as above
+    }
+)
+_ALL_BROKERS_DOWN = KafkaError._ALL_BROKERS_DOWN  # noqa: SLF001  as above
+
+log = logging.getLogger(__name__)
+
+
+class Librdkafka:
+    """librdkafka, as the publisher needs it."""
+
+    def __init__(self, options: Options, /) -> None:
+        self._options = options
+
+    def line(self, told: Told, /, *, batch_bytes_max: int) -> "PolledLine":
+        """Start an idempotent producer; raises `ConfigurationError`."""
+        settings = {
+            "enable.idempotence": True,
+            "batch.size": batch_bytes_max,
+            "linger.ms": self._options.linger_ms or LINGER_MS,
+            "retry.backoff.ms": RETRY_BACKOFF_MS,
+        }
+        return PolledLine(self._options.topic, _settings(self._options) | settings, told)
+
+    def careful_line(self, told: Told, /) -> "PolledLine":
+        """Start a producer that sends record by record, each at most once: its failures are the record's own.
+
+        Raises `ConfigurationError`.
+        """
+        settings = {
+            "enable.idempotence": False,
+            "retries": 0,
+            "batch.num.messages": 1,
+            "linger.ms": 0,
+            "max.in.flight.requests.per.connection": 1,
+        }
+        return PolledLine(self._options.topic, _settings(self._options) | settings, told, once=True)
+
+    async def topic(self) -> Topic:
+        """Look at the topic's settings; raises `Unavailable`."""
+        return await look_at(self._options)
+
+    async def reach(self) -> object:
+        """Return if any broker answers; raises `Unavailable`."""
+        return await reach(self._options)
+
+
+def _settings(options: Options) -> dict[str, Any]:
+    timeout_ms = int(options.publish_timeout_s * 1000)
+    return {
+        "bootstrap.servers": ",".join(options.servers),
+        "client.id": options.client_id,
+        "acks": "all",
+        "partitioner": "murmur2_random",  # Java's; none of our keys is null, so nothing is random.
+        "compression.type": options.compression,
+        "allow.auto.create.topics": False,
+        "message.timeout.ms": max(timeout_ms - MESSAGE_TIMEOUT_MARGIN_MS, timeout_ms // 2),
+        "request.timeout.ms": options.request_timeout_ms * 3 // 4,
+        "socket.timeout.ms": options.request_timeout_ms,
+        "socket.connection.setup.timeout.ms": max(1000, options.request_timeout_ms),
+        "socket.keepalive.enable": True,
+        "reconnect.backoff.max.ms": 300,  # A leader that came back is served within a second.
+        "message.max.bytes": REQUEST_BYTES_MAX,
+        "queue.buffering.max.messages": BUFFER_RECORDS_MAX,
+        "queue.buffering.max.kbytes": BUFFER_KBYTES_MAX,
+        "topic.metadata.refresh.interval.ms": 30_000,
+        "topic.metadata.refresh.fast.interval.ms": 250,
+        **_security(options),
+    }
+
+
+def _security(options: Options) -> dict[str, Any]:
+    security = options.security
+    settings: dict[str, Any] = {"security.protocol": security.protocol}
+    if "SSL" in security.protocol.split("_"):
+        settings |= {
+            "enable.ssl.certificate.verification": True,
+            "ssl.endpoint.identification.algorithm": "https",
+            "ssl.ca.location": security.cafile,
+            "ssl.certificate.location": security.certfile,
+            "ssl.key.location": security.keyfile or security.certfile,
+            "ssl.key.password": security.keyfile_password,
+        }
+    if security.protocol.startswith("SASL"):
+        settings |= {
+            "sasl.mechanism": security.mechanism,
+            "sasl.username": security.username,
+            "sasl.password": security.password,
+        }
+    return {name: value for name, value in settings.items() if value is not None}
+
+
+class PolledLine:
+    """A confluent-kafka `Producer` and a thread of its own that polls it.
+
+    The thread gathers what is reported and takes each burst to the event loop at one go. It also
+    ends the producer, which may take a moment, and so never holds up the loop.
+    """
+
+    def __init__(self, topic: str, settings: dict[str, Any], told: Told, /, *, once: bool = False) -> None:
+        self._topic, self._told, self._once = topic, told, once
+        self._loop = asyncio.get_running_loop()
+        self._burst = Burst()
+        self._dead, self._lonely, self._ending = "", False, False
+        self._over = asyncio.Event()
+        self.out = 0
+        try:
+            self._producer: Any = Producer(settings | {"error_cb": self._heard, "logger": log})
+        except KafkaException as error:
+            raise ConfigurationError(f"librdkafka can't be set up: {error.args[0].str()}") from error
+        threading.Thread(target=self._run, name="cs-ingest-librdkafka", daemon=True).start()
+
+    def send(self, call: Call, index: int, /) -> None:
+        """Give the record to librdkafka, which copies it."""
+        record = call.records[index]
+        try:
+            self._producer.produce(
+                self._topic,
+                record.value,
+                record.key,
+                on_delivery=partial(self._note, call, index),
+                timestamp=record.timestamp_ms,
+                headers=list(record.headers),
+            )
+        except BufferError as error:
+            raise NotTaken("queue full") from error
+        except KafkaException as error:
+            raise NotTaken(error.args[0].name()) from error
+        self.out += 1
+
+    def dead(self) -> str:
+        """Say what was fatal."""
+        return self._dead
+
+    def lonely(self) -> bool:
+        """Tell whether librdkafka has said that all brokers are down."""
+        lonely, self._lonely = self._lonely, False
+        return lonely
+
+    def end(self) -> None:
+        """Tell the thread to end."""
+        self._ending = True
+
+    async def ended(self) -> None:
+        """Wait for the thread."""
+        await self._over.wait()
+
+    # In the thread.
+
+    def _run(self) -> None:
+        try:
+            self._meet()
+            while not self._ending:
+                self._producer.poll(POLL_S)
+                self._hand_over()
+            self._withdraw()
+        except Exception:
+            log.exception("the thread that polls librdkafka died")
+        finally:
+            self._dead = self._dead or "the poll thread died"
+            self._producer = None  # Nobody else has it: librdkafka ends here, before the next line.
+            self._tell(self._over.set)
+
+    def _meet(self) -> None:
+        """Connect and learn the partitions before the first record is there to wait for it."""
+        try:
+            self._producer.list_topics(self._topic, timeout=MEET_S)
+        except KafkaException as error:
+            log.warning("librdkafka finds no broker yet: %s", error.args[0].name())
+
+    def _withdraw(self) -> None:
+        self._producer.purge(blocking=False)
+        give_up_at = time.monotonic() + WITHDRAW_S
+        while len(self._producer) and time.monotonic() < give_up_at:
+            self._producer.poll(POLL_S)
+        self._hand_over()
+
+    def _note(self, call: Call, index: int, error: KafkaError | None, message: Any) -> None:
+        if error is None:
+            self._burst.stored.append((call, index, message.partition(), message.offset()))
+        else:
+            self._burst.failed.append((call, index, self._failure(error, message)))
+
+    def _failure(self, error: KafkaError, message: Any) -> Failure:
+        if error.fatal():
+            self._dead = error.name()
+        certain = self._once or 0 <= message.latency() < _FIRST_ATTEMPT_S
+        if error.code() in _ABOUT_ITS_CONTENT:
+            return TurnedDown(error.name(), certain)
+        if error.code() in _BEFORE_APPENDING and certain:
+            return NotSent(error.name())
+        return Lost(error.name())
+
+    def _heard(self, error: KafkaError) -> None:
+        if error.fatal():
+            self._dead = error.name()
+        self._lonely = self._lonely or error.code() == _ALL_BROKERS_DOWN
+
+    def _hand_over(self) -> None:
+        if self._burst:
+            burst, self._burst = self._burst, Burst()
+            self._tell(self._receive, burst)
+
+    def _tell(self, what: Any, *arguments: Any) -> None:
+        try:
+            self._loop.call_soon_threadsafe(what, *arguments)
+        except RuntimeError:  # The loop is closed: nobody waits any more.
+            self._ending = True
+
+    # In the loop.
+
+    def _receive(self, burst: Burst) -> None:
+        self.out -= len(burst)
+        self._told(self, burst)

@@ -1,0 +1,106 @@
+"""What travels between the publisher and a line: calls and their records out, news of them back."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from customersignal_ingest.domain.event import Record
+from customersignal_ingest.domain.outcome import Outcome, Unknown
+
+_UNSETTLED = Unknown("no confirmation within the deadline")
+
+
+class Call:
+    """One call of `publish`: its records, and what is known of them so far.
+
+    `turned_down` holds which of them a broker has turned down once, and whether nothing of it was
+    appended then for certain. Once `remaining` is 0 the outcomes are final.
+    """
+
+    __slots__ = ("answer", "born_at", "outcomes", "records", "remaining", "size_bytes", "turned_down")
+
+    def __init__(
+        self, records: Sequence[Record], size_bytes: int, answer: "asyncio.Future[Sequence[Outcome]]", *, born_at: float
+    ) -> None:
+        self.records = records
+        self.size_bytes = size_bytes
+        self.answer = answer
+        self.born_at = born_at
+        self.outcomes: list[Outcome] = [_UNSETTLED] * len(records)
+        self.remaining = len(records)
+        self.turned_down: dict[int, bool] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class TurnedDown:
+    """A broker did not take the batch because of what is in it; `certain` if it never had it before."""
+
+    reason: str
+    certain: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NotSent:
+    """Nothing of the record was appended or will be, for certain."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The record may have been appended, or may be yet."""
+
+    cause: str
+
+
+Failure = TurnedDown | NotSent | Lost
+
+
+@dataclass(slots=True)
+class Burst:
+    """What librdkafka reported at one go: `(call, index, partition, offset)` and `(call, index, failure)`.
+
+    A record that the broker had already is confirmed without its place: the offset is `None`.
+    """
+
+    stored: list[tuple[Call, int, int, int | None]] = field(default_factory=list)
+    failed: list[tuple[Call, int, Failure]] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        """Count the records."""
+        return len(self.stored) + len(self.failed)
+
+
+class NotTaken(Exception):
+    """The line did not take the record: it was not and will not be sent."""
+
+
+class Line(Protocol):
+    """One librdkafka producer and whoever polls it, from start to end. For one event loop."""
+
+    out: int
+    """How many records were taken and not reported on yet."""
+
+    def send(self, call: Call, index: int, /) -> None:
+        """Take the call's record, or raise `NotTaken`; returns at once."""
+        ...
+
+    def dead(self) -> str:
+        """Say why it will never deliver again, or nothing."""
+        ...
+
+    def lonely(self) -> bool:
+        """Tell whether it has lost all brokers since it was last asked."""
+        ...
+
+    def end(self) -> None:
+        """Begin to withdraw what is out, report on it, and let go of everything; returns at once."""
+        ...
+
+    async def ended(self) -> None:
+        """Return once nothing is left of it; may hang, the caller has the deadline."""
+        ...
+
+
+Told = Callable[["Line", Burst], None]
