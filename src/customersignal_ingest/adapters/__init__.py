@@ -1,0 +1,1 @@
+"""Everything that touches the world: transports in, stores out. No adapter imports another."""

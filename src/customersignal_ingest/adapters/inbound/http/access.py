@@ -1,0 +1,89 @@
+"""One line in the log and one measurement for each request: facts about it, never what it holds."""
+
+from typing import Any, Protocol
+
+from customersignal_ingest.adapters.inbound.http import answers
+from customersignal_ingest.adapters.inbound.http.asked import traceparent_of
+from customersignal_ingest.adapters.inbound.http.exchange import Exchange
+from customersignal_ingest.domain.outcome import NotStored, Refused, Rejected, Stored, Unknown
+from customersignal_ingest.metrics import Metrics
+
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
+USER_AGENT_MAX = 200
+
+
+class Log(Protocol):
+    """The part of a structlog logger that is used here."""
+
+    def info(self, event: str, /, **fields: Any) -> Any:
+        """Log what is as it should be."""
+        ...
+
+    def warning(self, event: str, /, **fields: Any) -> Any:
+        """Log what an operator may want to look at."""
+        ...
+
+    def error(self, event: str, /, **fields: Any) -> Any:
+        """Log what must not happen."""
+        ...
+
+
+class AccessLog:
+    """Writes down what became of each request, in the log and in the metrics."""
+
+    def __init__(self, *, log: Log, metrics: Metrics) -> None:
+        """Take where to write."""
+        self._log = log
+        self._seconds = metrics.request_seconds
+        self._series: dict[tuple[str, str, int], Any] = {}
+
+    def bug(self, exchange: Exchange, error: Exception) -> None:
+        """Write down an error that nobody expected, with its traceback."""
+        self._log.error("unexpected error", request_id=exchange.request_id, exc_info=error)
+
+    def write(self, exchange: Exchange, duration_s: float) -> None:
+        """Write down one request that is over."""
+        method = exchange.method if exchange.method in METHODS else "OTHER"
+        series = self._series.get((method, exchange.route, exchange.status))
+        if series is None:  # Looking up the labels costs more than the observation.
+            series = self._seconds.labels(method, exchange.route, exchange.status)
+            self._series[method, exchange.route, exchange.status] = series
+        series.observe(duration_s)
+        log = self._log.warning if exchange.status >= answers.SERVER_ERRORS else self._log.info
+        log("request", **{"http.request.method": method}, **_fields(exchange), duration_s=round(duration_s, 6))
+
+
+def _fields(exchange: Exchange) -> dict[str, object]:
+    fields: dict[str, object] = {
+        "request_id": exchange.request_id,
+        "http.route": exchange.route,
+        "http.response.status_code": exchange.status,
+        "http.request.body.size": exchange.size_bytes,
+        "user_agent.original": exchange.headers.get("user-agent", "")[:USER_AGENT_MAX],
+    }
+    if exchange.code is not None:
+        fields["error.type"] = exchange.code.value
+    if exchange.reason is not None:
+        fields["error.reason"] = exchange.reason
+    if exchange.tenant is not None:
+        fields |= _of_tenant(exchange)
+    return fields
+
+
+def _of_tenant(exchange: Exchange) -> dict[str, object]:
+    tenant, tally = exchange.tenant, exchange.tally
+    assert tenant is not None
+    fields: dict[str, object] = {
+        "tenant_id": tenant.tenant_id,
+        "key_id": tenant.key_id,
+        "events.stored": tally[Stored],
+        "events.rejected": tally[Rejected],
+        "events.refused": tally[Refused],
+        "events.not_stored": tally[NotStored],
+        "events.unknown": tally[Unknown],
+    }
+    if tenant.project_id is not None:
+        fields["project_id"] = tenant.project_id
+    if traceparent := traceparent_of(exchange.headers):
+        fields["trace_id"] = traceparent.split("-")[1]
+    return fields

@@ -1,0 +1,154 @@
+"""The outermost layer: everything that holds for every request, whatever becomes of it.
+
+One way in and one way out. A request that is ambiguous, unknown or not allowed ends here; every
+error becomes an answer here; every answer gets its headers, its log line and its measurement here.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+
+from customersignal_ingest.adapters.inbound.http import answers
+from customersignal_ingest.adapters.inbound.http.access import AccessLog
+from customersignal_ingest.adapters.inbound.http.asgi import ASGIApp, Message, Receive, Scope, Send
+from customersignal_ingest.adapters.inbound.http.asked import wants_problem
+from customersignal_ingest.adapters.inbound.http.cors import Cors
+from customersignal_ingest.adapters.inbound.http.exchange import Exchange, keep, usable_request_id
+from customersignal_ingest.adapters.inbound.http.guard import read_headers, refuse_ambiguous
+from customersignal_ingest.adapters.inbound.http.problem import ClientGone, Code, Problem
+from customersignal_ingest.health import Health
+
+UNMATCHED = "unmatched"
+
+_ALWAYS = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
+
+
+class Edge:
+    """An ASGI app around an ASGI app.
+
+    `methods` has the methods of each path, and is exact: `/v1/events/` is no path of ours, so that
+    no proxy in front sees another path than we do.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        /,
+        *,
+        methods: Mapping[str, Iterable[str]],
+        health: Health,
+        access: AccessLog,
+        cors: Cors,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        """`clock` is monotonic seconds."""
+        self._app = app
+        self._methods = {path: tuple(sorted(allowed)) for path, allowed in methods.items()}
+        self._health, self._access, self._cors, self._clock = health, access, cors, clock
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; anything but HTTP and the server's life is turned away."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1000, "reason": "no WebSocket here"})
+        else:
+            await self._http(scope, receive, send)
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        raw = list(scope["headers"])
+        headers, repeated = read_headers(raw)
+        exchange = self._begin(scope, headers)
+        reply = _Reply(send, exchange, self._of_every_answer)
+        try:
+            refuse_ambiguous(raw, headers, repeated)
+            await self._route(scope, receive, reply, exchange)
+        except Exception as error:  # noqa: BLE001  Whatever it is, it is answered in our shape.
+            await self._fail(error, exchange, reply)
+        finally:
+            # Cancelled or left: there is nobody to answer.
+            exchange.status = exchange.status or answers.CLIENT_GONE
+            self._access.write(exchange, self._clock() - exchange.started)
+
+    def _begin(self, scope: Scope, headers: dict[str, str]) -> Exchange:
+        path = _path_as_sent(scope)
+        exchange = Exchange(
+            method=scope["method"],
+            route=path if path in self._methods else UNMATCHED,
+            http1=scope.get("http_version", "1.1").startswith("1"),
+            headers=headers,
+            request_id=usable_request_id(headers.get("x-request-id")),
+            started=self._clock(),
+        )
+        keep(exchange, scope)
+        return exchange
+
+    async def _route(self, scope: Scope, receive: Receive, reply: Send, exchange: Exchange) -> None:
+        if preflight := self._cors.preflight(exchange.method, exchange.headers):
+            return await answers.send(answers.empty(preflight), reply)
+        if exchange.route == UNMATCHED:
+            raise Problem(Code.NOT_FOUND)
+        allowed = self._methods[exchange.route]
+        if exchange.method not in allowed:
+            raise Problem(Code.METHOD_NOT_ALLOWED, headers={"allow": ", ".join(allowed)})
+        return await self._app(scope, receive, reply)
+
+    async def _fail(self, error: Exception, exchange: Exchange, reply: "_Reply") -> None:
+        if reply.gone:
+            exchange.status = answers.CLIENT_GONE
+            return
+        problem = answers.problem_of(error)
+        exchange.code = problem.code
+        if problem.code is Code.INTERNAL_ERROR:
+            self._access.bug(exchange, error)
+        if reply.started:
+            return  # Half an answer can't be taken back; the server ends the connection.
+        await self._refuse(problem, exchange, reply)
+        if isinstance(error, ClientGone):
+            exchange.status, exchange.code = answers.CLIENT_GONE, None
+
+    async def _refuse(self, problem: Problem, exchange: Exchange, reply: Send) -> None:
+        exchange.close = problem.close
+        answer = answers.failed(problem, request_id=exchange.request_id, rfc9457=wants_problem(exchange.headers))
+        # The client may leave now, too.
+        with suppress(OSError):
+            await answers.send(answer, reply)
+
+    def _of_every_answer(self, exchange: Exchange) -> Iterator[tuple[bytes, bytes]]:
+        yield b"x-request-id", exchange.request_id.encode()
+        yield from _ALWAYS
+        for name, value in self._cors.of_answer(exchange.headers).items():
+            yield name.encode(), value.encode()
+        # HTTP/2 has no such header; its server says goodbye by itself.
+        if exchange.http1 and (exchange.close or self._health.draining):
+            yield b"connection", b"close"
+
+
+def _path_as_sent(scope: Scope) -> str:
+    """Return the path before any decoding: what a proxy in front decided by."""
+    raw_path: bytes | None = scope.get("raw_path")
+    decoded: str = scope["path"]
+    return decoded if raw_path is None else raw_path.decode("latin-1")
+
+
+class _Reply:
+    """The server's `send`, which adds what every answer has, and knows how far the answer got."""
+
+    def __init__(
+        self, send: Send, exchange: Exchange, of_every_answer: Callable[[Exchange], Iterable[tuple[bytes, bytes]]]
+    ) -> None:
+        self._send, self._exchange, self._of_every_answer = send, exchange, of_every_answer
+        self.started = self.gone = False
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.started = True
+            self._exchange.status = message["status"]
+            message["headers"] = [*message["headers"], *self._of_every_answer(self._exchange)]
+        elif self._exchange.method == "HEAD":
+            message["body"] = b""  # Litestar leaves it to the server to drop.
+        try:
+            await self._send(message)
+        except OSError:
+            self.gone = True
+            raise

@@ -1,0 +1,57 @@
+"""One request on its way, and what is noted of it for its answer and its line in the access log."""
+
+import re
+import secrets
+from collections import Counter as Tally
+from dataclasses import dataclass, field
+
+from customersignal_ingest.adapters.inbound.http.asgi import Scope
+from customersignal_ingest.adapters.inbound.http.problem import Code
+from customersignal_ingest.domain.key import Tenant
+from customersignal_ingest.domain.outcome import Outcome, Rejected
+
+_KEY = "customersignal_ingest.exchange"
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+@dataclass(slots=True, kw_only=True)
+class Exchange:
+    """A request and what became of it so far.
+
+    `headers` has those that this service reads, by lower-case name. `size_bytes` counts the body
+    as sent, `tally` the events by outcome; `reason` is why the first event that the store did not
+    confirm was not stored. `close` ends the connection with the answer.
+    """
+
+    method: str
+    route: str
+    headers: dict[str, str]
+    request_id: str
+    started: float
+    http1: bool = True
+    tenant: Tenant | None = None
+    tally: Tally[type[Outcome] | type[Rejected]] = field(default_factory=Tally)
+    reason: str | None = None
+    size_bytes: int = 0
+    status: int = 0
+    code: Code | None = None
+    close: bool = False
+
+
+def keep(exchange: Exchange, scope: Scope, /) -> None:
+    """Put the exchange where the routes find it."""
+    scope[_KEY] = exchange
+
+
+def exchange_of(scope: Scope, /) -> Exchange:
+    """Return the exchange that the edge began for this request."""
+    exchange = scope[_KEY]
+    assert isinstance(exchange, Exchange)
+    return exchange
+
+
+def usable_request_id(asked_for: str | None, /) -> str:
+    """Return the caller's id for the request if it can be used, else one of our own."""
+    if asked_for is not None and _REQUEST_ID.fullmatch(asked_for):
+        return asked_for
+    return secrets.token_hex(16)

@@ -1,0 +1,99 @@
+"""Headers read once, and requests refused that two readers could read in two ways.
+
+No server refuses all of these by itself, so they are refused here, before anything else looks.
+"""
+
+import re
+from collections.abc import Sequence
+
+from customersignal_ingest.adapters.inbound.http.problem import Code, Problem
+
+HEADERS_MAX = 100
+HEADERS_BYTES_MAX = 32 * 1024
+
+RawHeaders = Sequence[tuple[bytes, bytes]]
+
+_COUNT = frozenset(
+    {
+        "authorization",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "host",
+        "idempotency-key",
+        "transfer-encoding",
+        "x-cs-api-key",
+    }
+)
+_READ = {
+    name.encode(): name
+    for name in (
+        *_COUNT,
+        "accept",
+        "access-control-request-method",
+        "origin",
+        "prefer",
+        "traceparent",
+        "user-agent",
+        "x-request-id",
+    )
+}
+_PLAIN = re.compile(r"[\x20-\x7e]*")
+_LENGTH = re.compile(r"[0-9]{1,18}")
+
+
+def read_headers(raw: RawHeaders, /) -> tuple[dict[str, str], set[str]]:
+    """Return the headers that this service reads, and the names among them that were there twice.
+
+    Several of one name are joined by a comma. Looks at the first hundred only:
+    `refuse_ambiguous` refuses a request with more.
+    """
+    headers: dict[str, str] = {}
+    repeated: set[str] = set()
+    for raw_name, raw_value in raw[:HEADERS_MAX]:
+        name = _READ.get(raw_name)
+        if name is not None:
+            value = raw_value.strip(b" \t").decode("latin-1")
+            if name in headers:
+                repeated.add(name)
+                value = f"{headers[name]}, {value}"
+            headers[name] = value
+    return headers, repeated
+
+
+def refuse_ambiguous(raw: RawHeaders, headers: dict[str, str], repeated: set[str], /) -> None:
+    """Raise `Problem` for a request whose headers are too much, or could be read in two ways."""
+    _refuse_too_much(raw)
+    for name in sorted(repeated & _COUNT):
+        raise _ambiguous(f"the header {name} is there twice")
+    if not headers.get("host"):  # Some servers put an empty one in place of none.
+        raise _ambiguous("the header host is missing")
+    for name, value in headers.items():
+        if name in _COUNT and not _PLAIN.fullmatch(value):
+            raise _ambiguous(f"the header {name} has characters that are not printable ASCII")
+    _refuse_framing(headers)
+
+
+def _refuse_too_much(raw: RawHeaders) -> None:
+    if len(raw) > HEADERS_MAX:
+        raise _too_much(f"more than {HEADERS_MAX} headers", "headers_max", HEADERS_MAX)
+    if sum([len(name) + len(value) for name, value in raw]) > HEADERS_BYTES_MAX:
+        raise _too_much(f"more than {HEADERS_BYTES_MAX} bytes of headers", "headers_bytes_max", HEADERS_BYTES_MAX)
+
+
+def _refuse_framing(headers: dict[str, str]) -> None:
+    length, coding = headers.get("content-length"), headers.get("transfer-encoding")
+    if length is not None and coding is not None:
+        raise _ambiguous("content-length and transfer-encoding are both there")
+    if length is not None and not _LENGTH.fullmatch(length):
+        raise _ambiguous("the header content-length is not a number")
+    if coding is not None and coding.lower() != "chunked":
+        raise _ambiguous("the only transfer-encoding is chunked")
+
+
+def _ambiguous(message: str) -> Problem:
+    return Problem(Code.INVALID_REQUEST, message, close=True)
+
+
+def _too_much(message: str, limit: str, value: int) -> Problem:
+    return Problem(Code.HEADERS_TOO_LARGE, message, details={"limit": limit, "value": value}, close=True)
