@@ -1,0 +1,158 @@
+"""The log of the service: one JSON object a line, written by a thread of its own.
+
+Whoever reads the log can't hold up the service: lines wait in a bounded queue, and when that is full
+they are dropped and counted. What libraries log by `logging` comes out of the same door.
+"""
+
+import logging
+import os
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, MutableMapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import msgspec
+import structlog
+
+from customersignal_ingest.version import __version__
+
+QUEUE_LINES_MAX = 10_000
+CLOSE_TIMEOUT_S = 1.0
+
+_GATHER_S = 0.01
+_FIRST = ("timestamp", "level", "message", "logger")
+
+Event = MutableMapping[str, Any]
+Level = Literal["debug", "info", "warning", "error"]
+Format = Literal["json", "console"]
+
+
+class Writer:
+    """Writes lines to a file descriptor, from a thread; `write` never waits.
+
+    `on_drop` is called for each line that is given up, on the thread that wrote it.
+    """
+
+    def __init__(self, descriptor: int, *, lines_max: int = QUEUE_LINES_MAX) -> None:
+        """The thread starts now and ends with `close` or with the process."""
+        self._descriptor = descriptor
+        self._lines: deque[bytes] = deque()
+        self._lines_max = lines_max
+        self._something = threading.Event()
+        self._ending = threading.Event()
+        self.on_drop: Callable[[], None] = lambda: None
+        self._thread = threading.Thread(target=self._run, name="log", daemon=True)
+        self._thread.start()
+
+    def write(self, line: bytes, /) -> None:
+        """Have this line written soon, or drop it when too many wait."""
+        if len(self._lines) >= self._lines_max:
+            self.on_drop()
+            return
+        self._lines.append(line)
+        if not self._something.is_set():
+            self._something.set()
+
+    def close(self) -> None:
+        """Write what waits, within a bound."""
+        self._ending.set()
+        self._something.set()
+        self._thread.join(CLOSE_TIMEOUT_S)
+
+    def _run(self) -> None:
+        while not self._ending.is_set():
+            self._something.wait()
+            # One write for all lines of the next few milliseconds: a wake-up a line would cost more than the line.
+            self._ending.wait(_GATHER_S)
+            self._something.clear()
+            self._write_waiting()
+        self._write_waiting()
+
+    def _write_waiting(self) -> None:
+        rest = memoryview(b"".join(self._lines.popleft() for _ in range(len(self._lines))))
+        with suppress(OSError):  # Nobody is there to read it, and nobody else to tell.
+            while rest:
+                rest = rest[os.write(self._descriptor, rest) :]
+
+
+class _Sink:
+    """What structlog's loggers end in: the event is rendered already."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._write = writer.write
+
+    def msg(self, line: bytes) -> None:
+        self._write(line)
+
+    debug = info = warning = error = critical = msg
+
+
+def configure(*, level: Level, form: Format, descriptor: int | None = None) -> Writer:
+    """Send all logs of this process to the descriptor, standard output by default; close the writer at the end.
+
+    Libraries are heard from level warning on.
+    """
+    descriptor = sys.stdout.fileno() if descriptor is None else descriptor
+    writer = Writer(descriptor)
+    render = _json if form == "json" else _Console(colours=os.isatty(descriptor) and not os.environ.get("NO_COLOR"))
+    number = logging.getLevelNamesMapping()[level.upper()]
+    constant = {"service.name": "cs-ingest", "service.version": __version__, "service.instance.id": str(os.getpid())}
+    structlog.configure(
+        processors=[
+            _stamped,
+            structlog.processors.format_exc_info,
+            _Constant(constant if form == "json" else {}),
+            render,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=lambda *name: _Sink(writer),
+        cache_logger_on_first_use=True,
+    )
+    logging.basicConfig(level=max(number, logging.WARNING), handlers=[_Bridge()], force=True)
+    logging.captureWarnings(capture=True)
+    return writer
+
+
+class _Bridge(logging.Handler):
+    """Hands what libraries log to structlog."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Log it again, under the name of who logged it."""
+        log = structlog.get_logger()
+        log.log(record.levelno, record.getMessage(), logger=record.name, exc_info=record.exc_info or None)
+
+
+class _Constant:
+    def __init__(self, fields: Mapping[str, str]) -> None:
+        self._fields = fields
+
+    def __call__(self, _logger: object, _method: str, event: Event) -> Event:
+        event.update(self._fields)
+        return event
+
+
+class _Console:
+    def __init__(self, *, colours: bool) -> None:
+        self._render = structlog.dev.ConsoleRenderer(colors=colours, event_key="message", pad_event_to=0)
+
+    def __call__(self, logger: Any, method: str, event: Event) -> bytes:
+        event["timestamp"] = event["timestamp"][11:23]
+        return f"{self._render(logger, method, event)}\n".encode()
+
+
+def _stamped(_logger: object, method: str, event: Event) -> Event:
+    """Say when, how bad and what, first and by the names that everybody knows."""
+    moment = datetime.now(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
+    return {
+        "timestamp": moment,
+        "level": "warning" if method == "warn" else method,
+        "message": event.pop("event", ""),
+        **event,
+    }
+
+
+def _json(_logger: object, _method: str, event: Event) -> bytes:
+    return msgspec.json.encode(event, enc_hook=str) + b"\n"

@@ -1,0 +1,138 @@
+"""What is counted and measured, in Prometheus' terms. Every series exists, at 0, from the start."""
+
+import time
+from collections import Counter as Tally
+from collections.abc import Sequence
+from typing import get_args
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from customersignal_ingest.domain.event import Record
+from customersignal_ingest.domain.key import Tenant
+from customersignal_ingest.domain.outcome import NotStored, Outcome, Reason, Receipt, Refused, Rejected, Stored, Unknown
+from customersignal_ingest.domain.rules import Payload
+from customersignal_ingest.ingest import Ingest
+from customersignal_ingest.policies import Lookup
+from customersignal_ingest.ports import EventPublisher
+
+OUTCOMES: dict[type[Outcome] | type[Rejected], str] = {
+    Stored: "stored",
+    Rejected: "rejected",
+    Refused: "refused",
+    NotStored: "not_stored",
+    Unknown: "unknown",
+}
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 30)
+_BATCH = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
+
+
+class Metrics:
+    """The instruments of one process; one instance per container, so that tests do not share counts."""
+
+    def __init__(self, *, version: str, publisher: str) -> None:
+        """`publisher` is the URL scheme in use; both arguments label the build info."""
+        self.registry = CollectorRegistry()
+        to = self.registry
+        self.request_seconds = Histogram(
+            "http_server_request_duration_seconds",
+            "Time from a request's first line to its answer.",
+            ("http_request_method", "http_route", "http_response_status_code"),
+            buckets=_SECONDS,
+            registry=to,
+        )
+        events = Counter("cs_ingest_events", "Events by what became of them.", ("outcome",), registry=to)
+        self._events = {kind: events.labels(name) for kind, name in OUTCOMES.items()}
+        self.rejections = Counter("cs_ingest_rejections", "Rejected events by reason.", ("reason",), registry=to)
+        self.publish_seconds = Histogram(
+            "cs_ingest_publish_duration_seconds",
+            "Time from a publish to its outcomes.",
+            buckets=_SECONDS,
+            registry=to,
+        )
+        self.batch_events = Histogram("cs_ingest_batch_events", "Events in a request.", buckets=_BATCH, registry=to)
+        self.in_flight_events = Gauge(
+            "cs_ingest_in_flight_events", "Events admitted and not yet answered.", registry=to
+        )
+        self.in_flight_bytes = Gauge("cs_ingest_in_flight_bytes", "Bytes admitted and not yet answered.", registry=to)
+        self.in_flight_events_max = Gauge(
+            "cs_ingest_in_flight_events_max", "The bound of events in flight.", registry=to
+        )
+        self.in_flight_bytes_max = Gauge("cs_ingest_in_flight_bytes_max", "The bound of bytes in flight.", registry=to)
+        self.ready = Gauge("cs_ingest_ready", "1 when an event sent now could be stored.", registry=to)
+        self.component_up = Gauge("cs_ingest_component_up", "1 when the component works.", ("component",), registry=to)
+        self.last_stored = Gauge(
+            "cs_ingest_last_stored_timestamp_seconds", "When an event was last stored, Unix time.", registry=to
+        )
+        self.key_lookups = Counter("cs_ingest_key_lookups", "Look-ups of API keys by result.", ("result",), registry=to)
+        self.late_acks = Counter(
+            "cs_ingest_late_acks", "Confirmations that came after Unknown was answered.", registry=to
+        )
+        self.publisher_restarts = Counter(
+            "cs_ingest_publisher_restarts", "Producers retired and replaced, by cause.", ("cause",), registry=to
+        )
+        self.log_lines_dropped = Counter(
+            "cs_ingest_log_lines_dropped", "Log lines given up because nobody reads the log.", registry=to
+        )
+        self.event_loop_lag = Histogram(
+            "cs_ingest_event_loop_lag_seconds", "How late the event loop comes round.", buckets=_SECONDS, registry=to
+        )
+        for reason in Reason:
+            self.rejections.labels(reason)
+        for result in get_args(Lookup):
+            self.key_lookups.labels(result)
+        build = Gauge("cs_ingest_build_info", "Always 1.", ("version", "publisher"), registry=to)
+        build.labels(version, publisher).set(1)
+
+    def count(self, receipt: Receipt) -> None:
+        """Count each event of a receipt by what became of it."""
+        self.batch_events.observe(len(receipt.results))
+        for kind, number in Tally(type(result.outcome) for result in receipt.results).items():
+            self._events[kind].inc(number)
+        for result in receipt.results:
+            if isinstance(result.outcome, Rejected):
+                self.rejections.labels(result.outcome.reason).inc()
+
+    def text(self) -> bytes:
+        """Return everything in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+
+class Counted:
+    """An `Ingest` whose receipts are counted; a call that is cancelled is not."""
+
+    def __init__(self, ingest: Ingest, metrics: Metrics) -> None:
+        """Wrap `ingest`."""
+        self._ingest = ingest
+        self._metrics = metrics
+
+    async def __call__(
+        self,
+        tenant: Tenant,
+        payloads: Sequence[Payload],
+        /,
+        *,
+        idempotency_key: str | None = None,
+        traceparent: str | None = None,
+    ) -> Receipt:
+        """Ingest, then count."""
+        receipt = await self._ingest(tenant, payloads, idempotency_key=idempotency_key, traceparent=traceparent)
+        self._metrics.count(receipt)
+        return receipt
+
+
+class Timed:
+    """A publisher whose publishes are timed."""
+
+    def __init__(self, publisher: EventPublisher, metrics: Metrics) -> None:
+        """Wrap `publisher`."""
+        self._publisher = publisher
+        self._metrics = metrics
+
+    async def publish(self, records: Sequence[Record], /) -> Sequence[Outcome]:
+        """Publish, then note how long it took and when something was last stored."""
+        started = time.perf_counter()
+        outcomes = await self._publisher.publish(records)
+        self._metrics.publish_seconds.observe(time.perf_counter() - started)
+        if any(isinstance(outcome, Stored) for outcome in outcomes):
+            self._metrics.last_stored.set_to_current_time()
+        return outcomes
