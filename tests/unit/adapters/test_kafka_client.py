@@ -1,0 +1,159 @@
+"""aiokafka's private names that we touch are there, and our reading of its answers is right."""
+
+import asyncio
+import inspect
+from importlib.metadata import version
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.client import AIOKafkaClient
+from aiokafka.conn import AIOKafkaConnection
+from aiokafka.errors import (
+    KafkaError,
+    MessageSizeTooLargeError,
+    NotEnoughReplicasError,
+    OutOfOrderSequenceNumber,
+    TopicAuthorizationFailedError,
+)
+from aiokafka.producer.message_accumulator import BatchBuilder, MessageAccumulator, MessageBatch
+from aiokafka.producer.sender import Sender
+from aiokafka.producer.transaction_manager import TransactionManager
+from aiokafka.structs import RecordMetadata
+
+from customersignal_ingest.adapters.outbound.kafka.client import _verdict, new_batch
+from customersignal_ingest.adapters.outbound.kafka.options import Options
+from customersignal_ingest.adapters.outbound.kafka.producer import Appended, Denied, Lost, TurnedDown, Verdict
+
+pytestmark = pytest.mark.anyio
+
+OPTIONS = Options(
+    servers=("nowhere:1",), topic="events", client_id="test", publish_timeout_s=10, event_bytes_max=900_000
+)
+HERE = TopicPartition("events", 0)
+
+
+async def producer() -> Any:
+    made = AIOKafkaProducer(bootstrap_servers="nowhere:1", acks="all", enable_idempotence=True)
+    made._closed = True  # Never started: nothing is there to close, and it must not warn.
+    return made
+
+
+def test_the_version_is_the_one_whose_source_was_read() -> None:
+    assert version("aiokafka") == "0.14.0"
+
+
+async def test_a_producer_has_the_parts_that_we_touch() -> None:
+    made = await producer()
+
+    assert isinstance(made._message_accumulator, MessageAccumulator)
+    assert isinstance(made._sender, Sender)
+    assert isinstance(made._txn_manager, TransactionManager)
+    assert isinstance(made.client, AIOKafkaClient)
+    assert made._sender.sender_task is None
+    assert made.client._conns == {}
+
+
+async def test_an_accumulator_has_the_parts_that_we_touch() -> None:
+    accumulator = (await producer())._message_accumulator
+
+    assert accumulator._batch_ttl == 40
+    assert accumulator._closed is False
+    assert list(accumulator._batches[HERE]) == []
+
+
+async def test_sequence_numbers_can_be_read_and_start_at_zero() -> None:
+    assert (await producer())._txn_manager.sequence_number(HERE) == 0
+
+
+def test_the_methods_that_we_replace_have_the_shape_that_we_know() -> None:
+    assert list(inspect.signature(AIOKafkaClient._metadata_update).parameters) == ["self", "cluster_metadata", "topics"]
+    assert list(inspect.signature(Sender._send_produce_req).parameters) == ["self", "node_id", "batches"]
+    assert list(inspect.signature(AIOKafkaClient._get_conn).parameters) == ["self", "node_id", "group", "no_hint"]
+
+
+def test_the_replaced_methods_are_the_ones_that_are_called() -> None:
+    assert "self._metadata_update(" in inspect.getsource(AIOKafkaClient._md_synchronizer)
+    assert "self._send_produce_req(" in inspect.getsource(Sender._sender_routine)
+    assert "_batch_ttl" in inspect.getsource(MessageAccumulator._append_batch)
+
+
+def test_a_connection_has_a_writer_to_abort() -> None:
+    assert "self._writer" in inspect.getsource(AIOKafkaConnection.connect)
+
+
+async def test_a_batch_that_is_taken_is_the_last_of_its_queue() -> None:
+    accumulator = (await producer())._message_accumulator
+    builder = BatchBuilder(1000, 0)
+
+    await accumulator.add_batch(builder, HERE, 1)
+
+    assert accumulator._batches[HERE][-1]._builder is builder
+
+
+@pytest.mark.parametrize("compression", ["none", "gzip", "lz4", "zstd"])
+def test_an_empty_batch_takes_records_until_it_is_full(compression: Any) -> None:
+    batch = new_batch(Options(**{**fields(), "compression": compression}), 1000)
+    record = {"timestamp": 1, "key": b"k", "value": b"x" * 400, "headers": []}
+
+    assert [batch.append(**record) is not None for _ in range(3)] == [True, True, False]  # type: ignore[arg-type]
+
+
+def test_a_first_record_is_taken_whatever_its_size() -> None:
+    batch = new_batch(OPTIONS, 1000)
+
+    assert batch.append(timestamp=1, key=b"k", value=b"x" * 5000, headers=[]) is not None
+    assert batch.size() > 5000
+
+
+def fields() -> dict[str, Any]:
+    return {name: getattr(OPTIONS, name) for name in OPTIONS.__dataclass_fields__}
+
+
+async def verdict_on(answer: object, *, attempts: int = 1) -> Verdict:
+    batch = MessageBatch(HERE, BatchBuilder(1000, 0), 10, 0)
+    batch._retry_count = attempts
+    acknowledged = asyncio.get_running_loop().create_future()
+    if isinstance(answer, Exception):
+        acknowledged.set_exception(answer)
+    else:
+        acknowledged.set_result(answer)
+    return _verdict(batch, acknowledged)
+
+
+def metadata(offset: int) -> RecordMetadata:
+    return RecordMetadata("events", 0, HERE, offset, -1, 0, 0)
+
+
+async def test_a_confirmation_has_an_offset() -> None:
+    assert await verdict_on(metadata(7)) == Appended(7)
+
+
+async def test_a_batch_that_the_broker_knew_is_confirmed_without_an_offset() -> None:
+    assert await verdict_on(metadata(-1)) == Appended(None)
+
+
+async def test_nothing_is_no_confirmation() -> None:
+    assert isinstance(await verdict_on(None), Lost)
+
+
+async def test_what_is_turned_down_at_once_was_not_appended() -> None:
+    assert isinstance(await verdict_on(MessageSizeTooLargeError()), TurnedDown)
+    assert isinstance(await verdict_on(TopicAuthorizationFailedError("events")), Denied)
+
+
+async def test_what_is_turned_down_at_the_second_attempt_may_have_been_appended_by_the_first() -> None:
+    assert isinstance(await verdict_on(MessageSizeTooLargeError(), attempts=2), Lost)
+    assert isinstance(await verdict_on(TopicAuthorizationFailedError("events"), attempts=2), Lost)
+
+
+@pytest.mark.parametrize("error", [OutOfOrderSequenceNumber, NotEnoughReplicasError, KafkaError])
+async def test_any_other_error_proves_nothing(error: type[Exception]) -> None:
+    assert isinstance(await verdict_on(error()), Lost)
+
+
+async def test_a_cancelled_batch_proves_nothing() -> None:
+    acknowledged = asyncio.get_running_loop().create_future()
+    acknowledged.cancel()
+
+    assert isinstance(_verdict(MessageBatch(HERE, BatchBuilder(1000, 0), 10, 0), acknowledged), Lost)

@@ -1,0 +1,264 @@
+"""The fast way, the slow way and the standard library agree on what JSON is."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from customersignal_ingest.domain import strict_json
+from customersignal_ingest.domain.outcome import Reason, Rejected
+from customersignal_ingest.domain.strict_json import Flaw, find_flaw, join_object, pointer_to, read_object, read_slices
+from customersignal_ingest.testing.strategies import json_like, json_objects, json_values
+
+DEPTH_MAX = 4
+
+
+def read(payload: bytes) -> tuple[dict[str, Any], dict[str, bytes]] | Rejected:
+    try:
+        return read_object(payload, depth_max=DEPTH_MAX)
+    except Flaw as flaw:
+        return flaw.rejected
+
+
+def slices(body: bytes) -> list[bytes] | Rejected:
+    try:
+        return read_slices(body, "events", most=2_000)
+    except Flaw as flaw:
+        return flaw.rejected
+
+
+def slices_the_slow_way(body: bytes) -> list[bytes] | Rejected:
+    try:
+        return strict_json._slices_the_slow_way(body, "events")
+    except Flaw as flaw:
+        return flaw.rejected
+
+
+def strictly_readable(payload: bytes) -> bool:
+    """Tell whether the standard library takes this for JSON, with its extensions off."""
+    try:
+        json.loads(payload.decode(), parse_constant=_refuse, parse_int=str)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(constant)
+
+
+@given(json_like())
+@example(b'{"a":"\\ud800"}')
+@example(b'{"a":"\\u0000"}')
+@example(b'{"a":' + b"9" * 309 + b"}")
+@example(b'{"a":1.7976931348623158e308}')
+@example(b'{"a":1.79769313486231585e308}')
+@example(b'{"a":[[[[[]]]]]}')
+@example(b'{"a":1,"\\u0061":1}')
+@example(b'{"":1,"":1}')
+@example('{"ä":1,"ä":1}'.encode())
+def test_the_fast_way_accepts_what_the_slow_way_finds_no_flaw_in(payload: bytes) -> None:
+    flaw = find_flaw(payload, depth_max=DEPTH_MAX)
+    assert isinstance(read(payload), Rejected) == (flaw is not None)
+
+
+@given(json_like())
+@example(b'{"a":NaN}')
+@example(b"\xef\xbb\xbf{}")
+def test_what_we_accept_is_json_for_the_standard_library(payload: bytes) -> None:
+    assert isinstance(read(payload), Rejected) or strictly_readable(payload)
+
+
+@given(json_like())
+def test_only_what_the_standard_library_can_not_read_is_malformed(payload: bytes) -> None:
+    outcome = read(payload)
+    malformed = isinstance(outcome, Rejected) and outcome.reason is Reason.MALFORMED_JSON
+    assert not (malformed and strictly_readable(payload))
+
+
+@given(json_objects())
+def test_the_bytes_of_each_field_are_those_of_the_payload(text: str) -> None:
+    outcome = read(text.encode())
+    if not isinstance(outcome, Rejected):
+        members = json.loads(text, object_pairs_hook=list, parse_float=str, parse_int=str)
+        kept = json.loads(joined(outcome[1]), object_pairs_hook=list, parse_float=str, parse_int=str)
+        assert kept == members
+
+
+@given(json_objects())
+def test_values_and_bytes_of_a_field_say_the_same(text: str) -> None:
+    outcome = read(text.encode())
+    if not isinstance(outcome, Rejected):
+        values, sent = outcome
+        assert values == {name: json.loads(bytes(value)) for name, value in sent.items()}
+
+
+@given(json_objects())
+def test_blanks_between_do_not_matter_for_what_is_accepted(text: str) -> None:
+    spaced = " " + text.strip(" \t\r\n")[:1] + "\n\t " + text.strip(" \t\r\n")[1:] + "\r\n"
+    assert isinstance(read(spaced.encode()), Rejected) == isinstance(read(text.encode()), Rejected)
+
+
+@pytest.mark.parametrize("levels", [1, 3, 4])
+def test_a_value_may_have_depth_max_levels(levels: int) -> None:
+    assert not isinstance(read(b'{"a":%s%s}' % (b"[" * levels, b"]" * levels)), Rejected)
+
+
+@pytest.mark.parametrize("levels", [5, 900, 5000])
+def test_one_level_more_is_too_deep(levels: int) -> None:
+    outcome = read(b'{"a":%s%s}' % (b"[" * levels, b"]" * levels))
+    assert isinstance(outcome, Rejected)
+    assert outcome.reason is Reason.TOO_DEEP
+
+
+def test_the_first_flaw_in_the_text_is_named() -> None:
+    outcome = read(b'{"a":[1,{"b":"\\u0000"}],"c":1e400}')
+    assert isinstance(outcome, Rejected)
+    assert outcome.field == "/a/1/b"
+
+
+def test_a_syntax_error_is_named_by_its_byte() -> None:
+    outcome = read('{"ää":x}'.encode())
+    assert isinstance(outcome, Rejected)
+    assert "byte 8" in outcome.message
+
+
+def batch(elements: list[str], name: str, blank: str) -> bytes:
+    return f"{blank}{{{blank}{name}{blank}:{blank}[{blank}{f'{blank},{blank}'.join(elements)}{blank}]{blank}}}".encode()
+
+
+NAMES = st.sampled_from(['"events"', '"events"', '"\\u0065vents"'])
+BLANKS = st.sampled_from(["", " ", "\n\t"])
+
+
+@given(st.lists(json_values(3), max_size=6), NAMES, BLANKS)
+@example(["[", "}"], '"events"', "")
+def test_slices_are_the_elements_as_sent(elements: list[str], name: str, blank: str) -> None:
+    body = batch(elements, name, blank)
+    if strictly_readable(body):
+        assert slices(body) == [element.strip(" \t\r\n").encode() for element in elements]
+
+
+@given(st.lists(json_values(3), max_size=4), NAMES, BLANKS)
+def test_both_ways_of_slicing_agree_on_good_bodies(elements: list[str], name: str, blank: str) -> None:
+    body = batch(elements, name, blank)
+    assert slices(body) == slices_the_slow_way(body)
+
+
+@given(st.lists(json_like(), max_size=3))
+@example([b'"\\x"'])
+@example([b'"\x01"'])
+@example([b"01"])
+@example([b'"\\ud800"', b"1e400"])
+@example([b"NaN"])
+@example([b'"]'])
+@example([b"\xff"])
+@example([b'"\xff"'])
+@example([b"[" * 3000 + b"]" * 3000])
+def test_both_ways_of_slicing_agree_on_anything(elements: list[bytes]) -> None:
+    body = b'{"events":[%s]}' % b",".join(elements)
+    assert slices(body) == slices_the_slow_way(body)
+
+
+@given(json_like())
+def test_slicing_is_total(body: bytes) -> None:
+    assert isinstance(slices(body), list | Rejected)
+
+
+@given(st.lists(json_like(), max_size=3))
+def test_a_body_that_is_not_json_is_never_sliced(elements: list[bytes]) -> None:
+    body = b'{"events":[%s]}' % b",".join(elements)
+    assert isinstance(slices(body), Rejected) or strictly_readable(body)
+
+
+@pytest.mark.parametrize(
+    ("body", "reason", "field"),
+    [
+        (b"", Reason.MALFORMED_JSON, None),
+        (b'{"events":[{]}', Reason.MALFORMED_JSON, None),
+        (b'{"events":[{"a":NaN}]}', Reason.MALFORMED_JSON, "/events/0/a"),
+        (b"[]", Reason.INVALID_REQUEST, ""),
+        (b"{}", Reason.INVALID_REQUEST, "/events"),
+        (b'{"event_type":"x"}', Reason.INVALID_REQUEST, "/events"),
+        (b'{"events":null}', Reason.INVALID_REQUEST, "/events"),
+        (b'{"events":{}}', Reason.INVALID_REQUEST, "/events"),
+        (b'{"events":[],"events":[]}', Reason.INVALID_REQUEST, "/events"),
+        (b'{"a":1,"events":[],"b":2}', Reason.INVALID_REQUEST, "/a"),
+    ],
+)
+def test_a_body_of_another_shape_is_refused_with_the_place(body: bytes, reason: Reason, field: str | None) -> None:
+    outcome = slices(body)
+    assert isinstance(outcome, Rejected)
+    assert (outcome.reason, outcome.field) == (reason, field)
+
+
+def test_an_empty_array_has_no_slices() -> None:
+    assert slices(b'{"events" : [ ]}') == []
+
+
+def test_many_values_at_great_depth_take_little_memory() -> None:
+    walked = 0
+    for path, _ in strict_json._walk(strict_json._parse(b"[" * 200 + b"1," * 20_000 + b"1" + b"]" * 200)):
+        walked += 1
+        assert len(path) <= 200
+    assert walked == 200 + 20_001
+
+
+@pytest.mark.parametrize(
+    ("path", "pointer"),
+    [((), ""), (("a", "0"), "/a/0"), (("~a/b",), "/~0a~1b"), (("",), "/"), (("\ud800", "\0"), "/\ufffd/\ufffd")],
+)
+def test_a_path_is_written_as_a_json_pointer(path: tuple[str, ...], pointer: str) -> None:
+    assert pointer_to(*path) == pointer
+
+
+def joined(sent: dict[str, bytes]) -> bytes:
+    return join_object(iter(sent.items()))
+
+
+CROWDED = b'{"events":[' + b"0," * 200_000 + b"0]}"
+
+
+def test_of_far_too_many_elements_only_some_are_sliced() -> None:
+    assert read_slices(CROWDED, "events", most=100) == [b"0"] * 101
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"events":[1],"more":[' + b"0," * 200_000 + b"0]}",
+        b'{"more":[' + b"0," * 200_000 + b'0],"events":[1]}',
+        b'{"events":[0' + b",0" * 200_000,
+        b'{"events":[' + b"0," * 50,
+    ],
+    ids=["another_field_after", "another_field_before", "no_end", "short_without_end"],
+)
+def test_a_crowded_body_is_never_taken_for_a_good_batch(body: bytes) -> None:
+    try:
+        found = read_slices(body, "events", most=100)
+    except Flaw:
+        return
+    assert len(found) > 100
+
+
+def test_a_crowded_body_with_few_elements_is_sliced_like_any_other() -> None:
+    element = b"[" + b"0," * 200_000 + b"0]"
+
+    assert read_slices(b'{"events":[' + element + b"]}", "events", most=100) == [element]
+
+
+def test_many_containers_side_by_side_are_not_deep() -> None:
+    payload = b'{"properties":{"cart":[' + b",".join([b'{"n":[1]}'] * 100) + b"]}}"
+
+    assert bytes(read_object(payload, depth_max=4)[1]["properties"]) == payload[14:-1]
+
+
+def test_one_level_too_many_is_found_among_many_containers() -> None:
+    payload = b'{"properties":{"cart":[' + b",".join([b'{"n":[1]}'] * 100) + b"]}}"
+
+    with pytest.raises(Flaw) as flaw:
+        read_object(payload, depth_max=3)
+
+    assert flaw.value.rejected.reason is Reason.TOO_DEEP

@@ -1,0 +1,209 @@
+"""Docs, decisions and lock files say what the code says."""
+
+import asyncio
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from customersignal_ingest.adapters.inbound.http import access
+from customersignal_ingest.adapters.inbound.http.answers import CODES
+from customersignal_ingest.adapters.outbound.kafka import options
+from customersignal_ingest.domain.errors import ConfigurationError, KeyProblem
+from customersignal_ingest.domain.outcome import Reason, Stored
+from customersignal_ingest.metrics import Metrics
+from customersignal_ingest.registry import AdapterSettings
+from customersignal_ingest.settings import LIMITS, Settings, variable
+from customersignal_ingest.testing.contracts import a_record
+
+ROOT = Path(__file__).parents[2]
+DEVELOPERS = (ROOT / "docs/for-application-developers.md").read_text()
+OPERATORS = (ROOT / "docs/for-operators.md").read_text()
+ARCHITECTS = (ROOT / "docs/for-architects.md").read_text()
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("adr/*.md")])
+EXTRAS = PROJECT["project"]["optional-dependencies"]
+
+pytestmark = pytest.mark.anyio
+
+
+def locked(file: str) -> dict[str, set[str]]:
+    """Return the locked versions of each name: more than one where platforms differ."""
+    found: dict[str, set[str]] = {}
+    for name, version in re.findall(r"^([\w.-]+)==([^ \\]+)", (ROOT / file).read_text(), re.M):
+        found.setdefault(canonicalize_name(name), set()).add(version)
+    return found
+
+
+def wanted() -> Iterator[tuple[str, str]]:
+    """Yield each requirement of pyproject.toml with each lock file that must hold it."""
+    for requirement in PROJECT["build-system"]["requires"]:
+        yield "requirements-build.txt", requirement
+    for requirement in PROJECT["project"]["dependencies"]:
+        yield "requirements.txt", requirement
+        yield "requirements-dev.txt", requirement
+    for requirement in (line for extra in EXTRAS.values() for line in extra):
+        if not requirement.startswith(PROJECT["project"]["name"]):
+            yield "requirements-dev.txt", requirement
+
+
+@pytest.mark.parametrize(("file", "requirement"), list(wanted()))
+def test_every_dependency_is_locked_at_a_version_that_pyproject_allows(file: str, requirement: str) -> None:
+    asked = Requirement(requirement)
+
+    versions = locked(file).get(canonicalize_name(asked.name), set())
+
+    assert versions
+    assert all(asked.specifier.contains(version, prereleases=True) for version in versions)
+
+
+@pytest.mark.parametrize("file", ["requirements-build.txt", "requirements.txt", "requirements-dev.txt"])
+def test_every_locked_version_has_hashes(file: str) -> None:
+    entries = re.split(r"^(?=\S)", (ROOT / file).read_text(), flags=re.M)
+
+    assert [entry for entry in entries if entry and "--hash=sha256:" not in entry] == []
+
+
+def test_what_runs_is_locked_at_the_version_that_is_tested() -> None:
+    tested = locked("requirements-dev.txt")
+
+    assert {name: versions for name, versions in locked("requirements.txt").items() if tested[name] != versions} == {}
+
+
+def test_every_dependency_has_its_reason_in_the_decisions() -> None:
+    reasons = (ROOT / "adr/0009-dependencies.md").read_text()
+
+    names = {Requirement(requirement).name for _, requirement in wanted()}
+
+    assert {name for name in names if not re.search(rf"^\| .*\b{name}\b.* \|", reasons, re.M)} == set()
+
+
+def test_every_decision_is_in_the_index() -> None:
+    index = (ROOT / "adr/README.md").read_text()
+
+    assert [page.name for page in ROOT.glob("adr/0*.md") if f"({page.name})" not in index] == []
+
+
+@pytest.mark.parametrize("page", sorted(ROOT.glob("adr/0*.md")), ids=lambda page: page.stem)
+def test_a_decision_has_its_five_parts(page: Path) -> None:
+    text = page.read_text()
+
+    headings = re.findall(r"^## (.+)$", text, re.M)
+
+    assert text.startswith(f"# {'NNNN' if page.stem.startswith('0000') else page.stem[:4]}: ")
+    assert re.search(r"^Status: \S", text, re.M)
+    assert headings == ["Context", "Decision", "Consequences", "Rejected"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_leads_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)", page.read_text())
+
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_every_code_is_explained_with_its_status() -> None:
+    explained = re.findall(r"^\| `([A-Z]+(?:_[A-Z]+)+)` \| (\d+) \|", DEVELOPERS, re.M)
+
+    assert sorted(explained) == sorted((code.value, str(meaning.status)) for code, meaning in CODES.items())
+
+
+def test_every_reason_and_key_problem_is_a_code() -> None:
+    assert {*Reason, *KeyProblem} <= set(CODES)
+
+
+def test_every_setting_is_explained() -> None:
+    explained = re.findall(r"^\| `(CS_INGEST_\w+)` \|", OPERATORS, re.M)
+
+    assert sorted(explained) == sorted(map(variable, Settings.model_fields))
+
+
+def test_every_default_is_the_one_in_the_docs() -> None:
+    explained = dict(re.findall(r"^\| `(CS_INGEST_\w+)` \| ([^|]+) \|", OPERATORS, re.M))
+    numbers = {
+        name: field.default for name, field in Settings.model_fields.items() if type(field.default) in {int, float}
+    }
+
+    assert len(numbers) > 10
+    assert {name: float(explained[variable(name)]) for name in numbers} == numbers
+
+
+def test_every_limit_is_explained_to_those_who_send() -> None:
+    explained = re.findall(r"^\| `(\w+_(?:max|s))` \| [\d ]+ \|", DEVELOPERS, re.M)
+
+    assert {*LIMITS} - {"in_flight_bytes_max", "in_flight_events_max", "tenant_share"} == {*explained}
+
+
+def test_every_parameter_of_a_kafka_url_is_explained() -> None:
+    assert [name for name in options._PARAMETERS if f"| `{name}` |" not in OPERATORS] == []
+
+
+def test_every_field_of_a_requests_log_line_is_explained() -> None:
+    fields = set(re.findall(r'"((?:[a-z_]+\.)+[a-z_]+|\w+_id)"', Path(access.__file__).read_text()))
+
+    assert len(fields) > 10
+    assert [field for field in fields if f"| `{field}` |" not in OPERATORS] == []
+
+
+def test_every_metric_is_explained() -> None:
+    families = Metrics(version="1", publisher="memory").registry.collect()
+
+    names = {family.name + ("_total" if family.type == "counter" else "") for family in families}
+
+    assert names == set(re.findall(r"^\| `((?:cs_ingest|http_server)_\w+)` \|", OPERATORS, re.M))
+
+
+def test_every_make_target_is_explained() -> None:
+    targets = re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.M)
+    contributing = (ROOT / "CONTRIBUTING.md").read_text()
+
+    assert [target for target in targets if target != "help" and f"| `make {target}` |" not in contributing] == []
+
+
+def example_in(text: str) -> dict[str, Any]:
+    """Run the one example of a page that is meant to be run, and return its names."""
+    names: dict[str, Any] = {}
+    [code] = re.findall(r"runs this -->\n```python\n(.+?)```", text, re.S)
+    exec(code, names)
+    return names
+
+
+async def test_embedding_works_as_the_docs_show_it() -> None:
+    page = (ROOT / "docs/for-python-developers.md").read_text()
+
+    receipt = await example_in(page)["store"](b'{"event_type":"a","timestamp":"2026-11-23T10:00:00Z","properties":{}}')
+
+    assert receipt.count(Stored) == 1
+
+
+def open_the_publisher_in_the_docs(url: str) -> Any:
+    return example_in(ARCHITECTS)["open_publisher"](url, settings=AdapterSettings())
+
+
+async def test_the_publisher_in_the_docs_stores_what_it_says(tmp_path: Path) -> None:
+    file = tmp_path / "events.jsonl"
+    publisher = open_the_publisher_in_the_docs(f"lines://{file}")
+    records = [a_record(n) for n in range(3)]
+
+    calls = [publisher.publish(records[:1]), publisher.publish(records[1:])]
+    outcomes = [outcome for call in await asyncio.gather(*calls) for outcome in call]
+    await publisher.close()
+
+    lines = [file.read_bytes()[outcome.offset :].partition(b"\n")[0] for outcome in outcomes]
+    assert all(isinstance(outcome, Stored) for outcome in outcomes)
+    assert [record.event_id in line.decode() for record, line in zip(records, lines, strict=True)] == [True] * 3
+
+
+def test_the_publisher_in_the_docs_refuses_a_parameter_it_does_not_know() -> None:
+    with pytest.raises(ConfigurationError):
+        open_the_publisher_in_the_docs("lines:///events.jsonl?sync=no")
+
+
+@pytest.mark.parametrize("file", ["Makefile", ".ci/run", *(file.name for file in ROOT.glob("requirements*.txt"))])
+def test_what_is_installed_comes_from_wherever_the_machine_says(file: str) -> None:
+    assert "://" not in (ROOT / file).read_text()
