@@ -1,0 +1,19 @@
+"""What every test shares."""
+
+import os
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# `pytest --hypothesis-profile=nightly` chooses another one.
+_COMMON = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("dev", _COMMON, max_examples=40)
+settings.register_profile("ci", _COMMON, max_examples=80, derandomize=True, print_blob=True)
+settings.register_profile("nightly", _COMMON, max_examples=10_000, print_blob=True)
+settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """All of our code runs on asyncio."""
+    return "asyncio"

@@ -1,0 +1,91 @@
+"""What `cs-ingest tail` reads from a real cluster: all of it, from a moment, from a place, and what comes."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from customersignal_ingest.adapters.outbound.kafka import KafkaPublisher, open_publisher, open_reader
+from customersignal_ingest.domain.errors import Unavailable
+from customersignal_ingest.domain.event import Place, StoredRecord
+from customersignal_ingest.domain.outcome import Stored
+from customersignal_ingest.registry import AdapterSettings
+from customersignal_ingest.testing.contracts import a_record, missing
+from tests.integration.servers.kafka import Kafka
+
+pytestmark = pytest.mark.anyio
+
+SETTINGS = AdapterSettings(publish_timeout_s=10.0, instance="test")
+RECORDS = [a_record(n) for n in range(50)]
+
+
+@pytest.fixture
+def topic(kafka: Kafka, request: pytest.FixtureRequest) -> str:
+    name = f"read-{abs(hash(request.node.name)) % 10**8}"
+    kafka.create_topic(name, partitions=3)
+    return name
+
+
+@pytest.fixture
+async def publisher(kafka: Kafka, topic: str) -> AsyncIterator[KafkaPublisher]:
+    publisher = open_publisher(kafka.url(topic), settings=SETTINGS)
+    await publisher.open()
+    assert all(isinstance(outcome, Stored) for outcome in await publisher.publish(RECORDS))
+    yield publisher
+    await publisher.close()
+
+
+@pytest.fixture
+def read(kafka: Kafka, topic: str, publisher: KafkaPublisher) -> Any:
+    def reading(**how: Any) -> AsyncIterator[StoredRecord]:
+        return open_reader(kafka.url(topic), settings=SETTINGS).read(**how)
+
+    return reading
+
+
+async def test_everything_is_read_and_then_it_ends(read: Any) -> None:
+    found = [record async for record in read()]
+
+    assert len(found) == len(RECORDS)
+    assert missing(RECORDS, found) == []
+
+
+async def test_since_leaves_out_what_arrived_earlier(read: Any) -> None:
+    since = datetime.fromtimestamp(RECORDS[40].timestamp_ms / 1000, UTC)
+
+    found = [record async for record in read(since=since)]
+
+    assert missing(RECORDS[40:], found) == []
+    assert len(found) < len(RECORDS)
+
+
+async def test_a_place_is_where_reading_begins_in_its_partition_alone(read: Any) -> None:
+    everything = [record async for record in read()]
+    partition = everything[0].partition
+    there = [record for record in everything if record.partition == partition]
+
+    assert [record async for record in read(start=Place(partition, 2))] == there[2:]
+
+
+async def test_a_partition_that_is_not_there_is_named(read: Any) -> None:
+    with pytest.raises(Unavailable, match="no such partition"):
+        [record async for record in read(start=Place(99, 0))]
+
+
+async def test_following_goes_on_with_what_comes(read: Any, publisher: KafkaPublisher) -> None:
+    late = replace(a_record(99), timestamp_ms=RECORDS[-1].timestamp_ms + 60_000)
+    found: list[StoredRecord] = []
+
+    async with asyncio.timeout(30), aclosing(read(follow=True)) as records:
+        async for record in records:
+            found.append(record)
+            if len(found) == len(RECORDS):
+                await publisher.publish([late])
+            if len(found) > len(RECORDS):
+                break
+
+    assert missing([late], found) == []
