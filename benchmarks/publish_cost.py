@@ -1,0 +1,159 @@
+"""What publishing one event to Kafka costs in CPU: our adapter beside aiokafka's bare `send_batch`.
+
+`python -m benchmarks.publish_cost`, against one broker of its own on this machine. Each figure is
+the CPU time of this process, all threads, user and system, between the first call and the last
+confirmation of a round, divided by the round's events; the records are made before. Rounds of the
+kinds alternate, and the median counts. What is in each figure:
+
+- `bare`: `create_batch`, 100 times `append`, `send_batch` to one partition after the other, and the
+  wait for each batch's confirmation. Nobody chooses partitions, and nobody learns an offset.
+- `adapter, known users`: `publish` with 100 records, with everything that it is: bounds, partition
+  by key, the group commit over all calls in flight, an outcome with its offset for every record,
+  deadlines. The keys have come before, so that their partitions are remembered.
+- `adapter, new users`: the same with keys that were never seen: each is hashed.
+"""
+
+import argparse
+import asyncio
+import statistics
+import sys
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import count
+
+from aiokafka import AIOKafkaProducer
+
+from customersignal_ingest.adapters.outbound.kafka import open_publisher
+from customersignal_ingest.domain.event import Record
+from customersignal_ingest.domain.outcome import Stored
+from customersignal_ingest.registry import AdapterSettings
+from tests.integration.servers.kafka import running
+
+TARGET_US = 3.0
+CALL_EVENTS = 100
+VALUE = b'{"n":"' + b"x" * 292 + b'"}'
+HEADERS = (
+    ("event_id", b"0197f3c2-5b1e-7cc3-98c4-dc0c0c07398f"),
+    ("tenant_id", b"acme"),
+    ("content-type", b"application/json"),
+    ("schema", b"events_raw/1"),
+)
+TOPIC = "events_raw"
+USERS = 1000
+
+_numbers = count()
+
+Call = list[Record]
+Publish = Callable[[Call], Awaitable[object]]
+
+
+def calls_of(number: int, *, new_users: bool) -> list[Call]:
+    """Make the records of so many calls."""
+    return [[a_record(next(_numbers), new_users=new_users) for _ in range(CALL_EVENTS)] for _ in range(number)]
+
+
+def a_record(number: int, *, new_users: bool) -> Record:
+    user = f"new-{number:012}" if new_users else f"user-{number % USERS:011}"
+    return Record(
+        key=b"acme:" + user.encode(),
+        value=VALUE,
+        headers=HEADERS,
+        timestamp_ms=int(time.time() * 1000),
+        tenant_id="acme",
+        event_id=f"event-{number}",
+    )
+
+
+async def cost_us(publish: Publish, calls: Sequence[Call], *, callers: int) -> float:
+    """Return the CPU time an event, in microseconds, of so many callers who take one call after the other."""
+    waiting, answers = iter(calls), list[object]()
+
+    async def be_a_caller() -> None:
+        for call in waiting:
+            answers.append(await publish(call))
+
+    began = time.process_time()
+    await asyncio.gather(*(be_a_caller() for _ in range(callers)))
+    spent_s = time.process_time() - began
+    _check(answers)
+    return spent_s / (len(calls) * CALL_EVENTS) * 1e6
+
+
+def _check(answers: Sequence[object]) -> None:
+    """Fail if anything was not stored; only the adapter's answers say so, bare futures raise."""
+    lists = [answer for answer in answers if isinstance(answer, list)]
+    if wrong := [outcome for outcomes in lists for outcome in outcomes if not isinstance(outcome, Stored)]:
+        raise RuntimeError(f"{len(wrong)} events were not stored: {wrong[0]}")
+
+
+def bare(producer: AIOKafkaProducer, partitions: int) -> Publish:
+    turns = count()
+
+    async def publish(call: Call) -> object:
+        batch = producer.create_batch()
+        for record in call:
+            batch.append(
+                key=record.key, value=record.value, timestamp=record.timestamp_ms, headers=list(record.headers)
+            )
+        return await (await producer.send_batch(batch, TOPIC, partition=next(turns) % partitions))
+
+    return publish
+
+
+async def measure(bootstrap: str, url: str, arguments: argparse.Namespace) -> dict[str, list[float]]:
+    publisher = open_publisher(url, settings=AdapterSettings(instance="benchmark"))
+    producer = AIOKafkaProducer(
+        bootstrap_servers=bootstrap, acks="all", enable_idempotence=True, max_batch_size=256 * 1024
+    )
+    await publisher.open()
+    await producer.start()
+    kinds: dict[str, tuple[Publish, bool]] = {
+        "bare": (bare(producer, arguments.partitions), False),
+        "adapter, known users": (publisher.publish, False),
+        "adapter, new users": (publisher.publish, True),
+    }
+    costs: dict[str, list[float]] = {kind: [] for kind in kinds}
+    try:
+        for number in range(arguments.rounds + 1):
+            for kind, (publish, new_users) in kinds.items():
+                calls = calls_of(arguments.events // CALL_EVENTS, new_users=new_users)
+                cost = await cost_us(publish, calls, callers=arguments.callers)
+                if number:  # The first round warms up.
+                    costs[kind].append(cost)
+    finally:
+        await producer.stop()
+        await publisher.close()
+    return costs
+
+
+def print_table(costs: dict[str, list[float]], arguments: argparse.Namespace) -> None:
+    print(
+        f"CPU an event: {CALL_EVENTS} events a call, values of {len(VALUE)} bytes, {len(HEADERS)} headers, "
+        f"{arguments.callers} callers, {arguments.partitions} partitions, "
+        f"{arguments.rounds} rounds of {arguments.events} events, 1 broker, Python {sys.version.split()[0]}"
+    )
+    floor = statistics.median(costs["bare"])
+    print(f"{'':22} {'median µs':>10} {'least':>7} {'most':>7} {'ratio':>7}")
+    for kind, each in costs.items():
+        middle = statistics.median(each)
+        print(f"{kind:22} {middle:10.2f} {min(each):7.2f} {max(each):7.2f} {middle / floor:7.2f}")
+    reached = statistics.median(costs["adapter, known users"]) <= TARGET_US
+    print(f"target: at most {TARGET_US:g} µs through the adapter, known users: {'reached' if reached else 'MISSED'}")
+
+
+def main() -> None:
+    """Start a broker, measure, print."""
+    parser = argparse.ArgumentParser(description="What publishing one event to Kafka costs in CPU.")
+    parser.add_argument("--events", type=int, default=20_000, help="events a round")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--callers", type=int, default=8, help="calls in flight at once")
+    parser.add_argument("--partitions", type=int, default=8)
+    arguments = parser.parse_args()
+    with running(nodes=1) as kafka:
+        kafka.create_topic(TOPIC, partitions=arguments.partitions)
+        costs = asyncio.run(measure(kafka.bootstrap, kafka.url(TOPIC), arguments))
+    print_table(costs, arguments)
+
+
+if __name__ == "__main__":
+    main()
