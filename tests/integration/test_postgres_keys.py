@@ -23,6 +23,7 @@ from customersignal_ingest.domain.key import ApiKey
 from customersignal_ingest.policies import CachedKeys
 from customersignal_ingest.registry import AdapterSettings
 from customersignal_ingest.testing.key_contract import KeyRepositoryContract, a_key, digest_of
+from tests.integration.bounds import usual_s
 from tests.integration.servers.postgres import PASSWORD, Postgres, Server, psql
 
 pytestmark = pytest.mark.anyio
@@ -139,25 +140,29 @@ async def test_a_role_that_may_only_read_is_enough_to_serve(url: str, known: Api
 # --- a server that is unwell
 
 
+@pytest.mark.alone
 async def test_a_frozen_server_costs_a_look_up_one_second(
     postgres_to_break: Server, keys: SqlKeys, known: ApiKey
 ) -> None:
     await keys.find(digest_of(1))
     postgres_to_break.freeze()
 
-    assert await seconds_until_unavailable(keys) < 1.2
-    assert await seconds_until_unavailable(keys) < 1.2
+    for _ in range(2):
+        assert await usual_s(lambda: seconds_until_unavailable(keys), within_s=1.2) < 1.2
 
 
+@pytest.mark.alone
 async def test_a_frozen_server_costs_fifty_look_ups_one_second_and_it_is_over_when_it_thaws(
     postgres_to_break: Server, keys: SqlKeys, known: ApiKey
 ) -> None:
     await asyncio.gather(*(keys.find(digest_of(1)) for _ in range(50)))  # So that the pool is full.
     postgres_to_break.freeze()
+
+    async def slowest_of_fifty_s() -> float:
+        return max(await asyncio.gather(*(seconds_until_unavailable(keys) for _ in range(50))))
+
     for _ in range(3):
-        took_s = sorted(await asyncio.gather(*(seconds_until_unavailable(keys) for _ in range(50))))
-        assert took_s[25] < 1.2
-        assert took_s[-1] < 2  # One of fifty may wait for a busy machine.
+        assert await usual_s(slowest_of_fifty_s, within_s=1.2) < 1.2
     postgres_to_break.thaw()
 
     await eventually_found(keys, known)

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import (
@@ -55,6 +56,9 @@ _POM = f"""<project>
   </dependencies>
 </project>
 """
+
+
+AnyCluster = TypeVar("AnyCluster", bound="Cluster")
 
 
 class Missing(Exception):
@@ -148,7 +152,7 @@ class Cluster(Kafka):
 
     def __init__(self, nodes: int, jars: Path, folder: Path, *, heap_mb: int = 384) -> None:
         self._jars, self._folder, self._heap_mb = jars, folder, heap_mb
-        ports = _free_ports(2 * nodes)
+        ports = free_ports(2 * nodes)
         self._ports = dict(enumerate(ports[:nodes], start=1))
         self._controller_ports = dict(enumerate(ports[nodes:], start=1))
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
@@ -236,9 +240,13 @@ class Cluster(Kafka):
     def _format(self, node: int, cluster_id: str) -> subprocess.Popen[bytes]:
         properties = self._properties(node)
         properties.write_text("".join(f"{key}={value}\n" for key, value in self._settings(node).items()))
-        command = self._java("kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(properties))
+        options = ["-t", cluster_id, "-c", str(properties), *self._format_options()]
+        command = self._java("kafka.tools.StorageTool", "format", *options)
         with (self._folder / f"format-{node}.log").open("wb") as out:
             return subprocess.Popen([*_dies_with_us(), *command], stdout=out, stderr=out, stdin=subprocess.DEVNULL)
+
+    def _format_options(self) -> list[str]:
+        return []
 
     def _properties(self, node: int) -> Path:
         return self._folder / f"node-{node}.properties"
@@ -299,14 +307,14 @@ def running(*, nodes: int = 3) -> Iterator[Kafka]:
         return
     with ExitStack() as stack:
         if shutil.which("java") and (shutil.which("mvn") or _cache().is_dir()):
-            yield stack.enter_context(_own(nodes))
+            yield stack.enter_context(started(Cluster(nodes, fetched_jars(), new_folder())))
         else:
             yield stack.enter_context(_container())
 
 
 @contextmanager
-def _own(nodes: int) -> Iterator[Cluster]:
-    cluster = Cluster(nodes, _fetched_jars(), Path(tempfile.mkdtemp(prefix="cs-ingest-kafka-")))
+def started(cluster: AnyCluster) -> Iterator[AnyCluster]:
+    """Start the cluster's nodes, and end them whatever happens."""
     atexit.register(cluster.stop)
     try:
         cluster.start()
@@ -359,7 +367,7 @@ def _cache() -> Path:
     return Path(base) / f"kafka-{VERSION}"
 
 
-def _fetched_jars() -> Path:
+def fetched_jars() -> Path:
     """Return the folder with Kafka's jars; Maven fetches them once. It is whole or not there."""
     jars = _cache()
     if jars.is_dir():
@@ -377,11 +385,17 @@ def _fetched_jars() -> Path:
     return jars
 
 
+def new_folder() -> Path:
+    """Return a new folder, for a cluster to keep everything in."""
+    return Path(tempfile.mkdtemp(prefix="cs-ingest-kafka-"))
+
+
 def _dies_with_us() -> list[str]:
     return ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Return so many ports of the loopback that nobody listens on now."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:
