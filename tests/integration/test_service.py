@@ -1,125 +1,42 @@
 """The real server as a process over the embedded log: started, asked, killed, stopped."""
 
+import asyncio
 import json
 import os
 import re
 import shutil
-import socket
 import subprocess
-import sys
-import threading
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import httpx
 import psutil
 import pytest
 
-from customersignal_ingest.domain.event import IngestEvent, encode
+from customersignal_ingest.adapters.outbound.sqlite_log import open_reader
+from customersignal_ingest.domain.event import StoredRecord
 from customersignal_ingest.domain.key import Tenant
-from customersignal_ingest.domain.rules import Limits, parse_event
+from customersignal_ingest.registry import AdapterSettings
+from tests.integration.servers.service import PATIENCE_S, Load, Service, Variables, expected, free_port, run, until
 
-CS_INGEST = [sys.executable, "-m", "customersignal_ingest"]
-PATIENCE_S = 30.0
 EVENT = {"event_type": "signed_up", "timestamp": "2026-11-23T10:00:00Z", "user_id": "u1", "properties": {"n": 1.0}}
-
-Variables = dict[str, str]
-
-
-def until(condition: Callable[[], Any], *, within_s: float = PATIENCE_S) -> Any:
-    """Return what the condition returns, once that is true."""
-    deadline = time.monotonic() + within_s
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
-    return found
+TENANT = Tenant(tenant_id="acme", environment="test")  # Whose the demo key is.
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def demo_key(folder: Path) -> str:
+    return (folder / "data/demo.key").read_text().strip()
 
 
-def environment(variables: Variables) -> Variables:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("CS_INGEST_", "COV_"))}
-    return clean | {f"CS_INGEST_{name}": value for name, value in variables.items()}
-
-
-def run(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end."""
-    return subprocess.run(
-        [*CS_INGEST, *arguments],
-        cwd=folder,
-        env=environment(variables),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-    )
-
-
-@dataclass
-class Service:
-    """A running `cs-ingest`, and a way to talk to it."""
-
-    folder: Path
-    variables: Variables
-    port: int = field(default_factory=free_port)
-    command: str = "serve"
-    stdout: int | None = None
-
-    def __post_init__(self) -> None:
-        self.url = f"http://127.0.0.1:{self.port}"
-        # One for all questions, without TLS: to load the authorities for each takes longer than the question.
-        self.client = httpx.Client(timeout=PATIENCE_S, verify=False)
-        self.start()
-
-    def start(self) -> None:
-        variables = {"LISTEN": f"127.0.0.1:{self.port}", "DRAIN_DELAY_S": "0", **self.variables}
-        with (self.folder / "out.txt").open("ab") as out, (self.folder / "err.txt").open("ab") as err:
-            self.process = subprocess.Popen(
-                [*CS_INGEST, self.command],
-                cwd=self.folder,
-                env=environment(variables),
-                stdout=out if self.stdout is None else self.stdout,
-                stderr=err,
-            )
-
-    def status(self, path: str) -> int | None:
-        try:
-            return self.client.get(self.url + path).status_code
-        except httpx.TransportError:
-            return None
-
-    def ready(self) -> "Service":
-        until(lambda: self.process.poll() is not None or self.status("/health/ready") == 200)
-        assert self.process.poll() is None, (self.folder / "err.txt").read_text()
-        return self
-
-    def post(self, event: Any = EVENT, path: str = "/v1/events") -> httpx.Response:
-        key = (self.folder / "data/demo.key").read_text().strip()
-        return self.client.post(self.url + path, json=event, headers={"X-CS-API-Key": key})
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait(PATIENCE_S)
-
-    def stop(self) -> int:
-        self.process.terminate()
-        return self.process.wait(PATIENCE_S)
+def post(service: Service) -> httpx.Response:
+    return service.post(demo_key(service.folder), json.dumps(EVENT).encode())
 
 
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the stores, pepper and key that `cs-ingest dev` makes."""
     folder = tmp_path_factory.mktemp("prepared")
-    service = Service(folder, {}, command="dev").ready()
+    service = Service(folder, {"DRAIN_DELAY_S": "0"}, command="dev").ready()
     assert service.stop() == 0
-    service.client.close()
     return folder
 
 
@@ -143,14 +60,13 @@ def serve(folder: Path) -> Iterator[Callable[..., Service]]:
     def start(
         *, command: str = "serve", stdout: int | None = None, port: int | None = None, **variables: str
     ) -> Service:
-        given = {} if command == "dev" else STORES
+        given = {"DRAIN_DELAY_S": "0"} | ({} if command == "dev" else STORES)
         port = free_port() if port is None else port
         services.append(Service(folder, {**given, **variables}, port=port, command=command, stdout=stdout))
         return services[-1]
 
     yield start
     for service in services:
-        service.client.close()
         if service.process.poll() is None:
             service.kill()
 
@@ -167,57 +83,18 @@ def stored(folder: Path) -> dict[str, bytes]:
     return found
 
 
-def expected(payload: bytes, answer: dict[str, str]) -> bytes:
+def as_answered(answer: httpx.Response) -> bytes:
     """Return the bytes that must be stored for an event that was answered so."""
-    event = parse_event(
-        payload,
-        tenant=Tenant(tenant_id="acme", environment="test"),
-        received_at=datetime.fromisoformat(answer["received_at"]),
-        new_id=lambda _: answer["event_id"],
-        limits=Limits(),
-    )
-    assert isinstance(event, IngestEvent)
-    return encode(event).value
+    said = answer.json()
+    return expected(answer.request.content, tenant=TENANT, event_id=said["event_id"], received_at=said["received_at"])
 
 
-class Load:
-    """Clients that send one event after another, and remember every answer."""
+def log_of(folder: Path) -> list[StoredRecord]:
+    async def read() -> list[StoredRecord]:
+        reader = open_reader(f"sqlite:///{folder}/data/events.db", settings=AdapterSettings())
+        return [record async for record in reader.read()]
 
-    def __init__(self, service: Service, clients: int = 8) -> None:
-        self.accepted: list[tuple[bytes, dict[str, str]]] = []
-        self.refused: list[bytes] = []
-        self.statuses: set[int] = set()
-        self._service = service
-        self._key = (service.folder / "data/demo.key").read_text().strip()
-        self._over = threading.Event()
-        self._threads = [threading.Thread(target=self._send, args=(n,)) for n in range(clients)]
-        for thread in self._threads:
-            thread.start()
-
-    def _send(self, client_number: int) -> None:
-        headers = {"X-CS-API-Key": self._key, "Content-Type": "application/json"}
-        number = 0
-        with httpx.Client(timeout=PATIENCE_S, verify=False) as client:
-            while not self._over.is_set():
-                number += 1
-                payload = json.dumps(
-                    {**EVENT, "user_id": f"u{client_number}", "marker": f"{os.urandom(8).hex()}"}
-                ).encode()
-                try:
-                    answer = client.post(f"{self._service.url}/v1/events", content=payload, headers=headers)
-                except httpx.TransportError:
-                    self._over.wait(0.02)  # Nobody is there; the answer, if any, is not known.
-                    continue
-                self.statuses.add(answer.status_code)
-                if answer.status_code == 202:
-                    self.accepted.append((payload, answer.json()))
-                elif answer.status_code == 503:
-                    self.refused.append(payload)
-
-    def end(self) -> None:
-        self._over.set()
-        for thread in self._threads:
-            thread.join(PATIENCE_S)
+    return asyncio.run(read())
 
 
 def test_an_event_is_answered_with_where_it_is_stored_and_can_be_read_there(
@@ -225,54 +102,44 @@ def test_an_event_is_answered_with_where_it_is_stored_and_can_be_read_there(
 ) -> None:
     service = serve().ready()
 
-    answer = service.post()
+    answer = post(service)
 
     assert answer.status_code == 202
-    assert stored(folder)[answer.json()["receipt"]] == expected(answer.request.content, answer.json())
+    assert stored(folder)[answer.json()["receipt"]] == as_answered(answer)
 
 
 def test_an_event_is_there_after_kill_9_right_after_its_answer(serve: Callable[..., Service], folder: Path) -> None:
     service = serve().ready()
 
-    answer = service.post()
+    answer = post(service)
     service.kill()
 
-    assert stored(folder)[answer.json()["receipt"]] == expected(answer.request.content, answer.json())
+    assert stored(folder)[answer.json()["receipt"]] == as_answered(answer)
 
 
 def test_every_accepted_event_survives_kill_9_under_load(serve: Callable[..., Service], folder: Path) -> None:
     service = serve().ready()
-    load = Load(service)
-    for _ in range(4):
-        at_least = len(load.accepted) + 200
-        until(lambda at_least=at_least: len(load.accepted) >= at_least)  # type: ignore[misc]  # a default binds it
-        service.kill()
-        service.start()
-        service.ready()
-    load.end()
+    with Load(service, demo_key(folder), TENANT, clients=8, pause_s=0) as load:
+        for _ in range(4):
+            at_least = len(load.accepted()) + 200
+            until(lambda at_least=at_least: len(load.accepted()) >= at_least)  # type: ignore[misc]  # a default binds it
+            service.kill()
+            service.start()
+            service.ready()
 
-    log = stored(folder)
-
-    lost = [answer for payload, answer in load.accepted if log.get(answer["receipt"]) != expected(payload, answer)]
-    assert lost == []
-    assert len(load.accepted) >= 800
+    assert load.complaints(log_of(folder)) == []
+    assert len(load.accepted()) >= 800
 
 
 def test_sigterm_under_load_leaves_only_true_answers(serve: Callable[..., Service], folder: Path) -> None:
     service = serve(DRAIN_DELAY_S="0.5").ready()
-    load = Load(service)
-    until(lambda: len(load.accepted) >= 200)
+    with Load(service, demo_key(folder), TENANT, clients=8, pause_s=0) as load:
+        until(lambda: len(load.accepted()) >= 200)
+        code = service.stop()
 
-    code = service.stop()
-    load.end()
-
-    log = stored(folder)
     assert code == 0
-    assert load.statuses <= {202, 503}
-    assert all(log.get(answer["receipt"]) == expected(payload, answer) for payload, answer in load.accepted)
-    assert not any(
-        json.loads(payload)["marker"].encode() in value for payload in load.refused for value in log.values()
-    )
+    assert load.tally.keys() <= {202, 503, 0}
+    assert load.complaints(log_of(folder)) == []
 
 
 def test_a_service_that_was_told_to_stop_is_not_ready_and_still_serves(serve: Callable[..., Service]) -> None:
@@ -282,7 +149,7 @@ def test_a_service_that_was_told_to_stop_is_not_ready_and_still_serves(serve: Ca
 
     until(lambda: service.status("/health/ready") == 503)
     assert service.status("/health/live") == 200
-    assert service.post().status_code == 202
+    assert post(service).status_code == 202
 
 
 def test_a_second_signal_ends_the_waiting(serve: Callable[..., Service]) -> None:
@@ -355,7 +222,7 @@ def test_stores_that_are_away_do_not_stop_the_start(serve: Callable[..., Service
     until(lambda: service.status("/health/live") == 200)
 
     assert service.status("/health/ready") == 503
-    answer = service.post()
+    answer = post(service)
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "KEYS_UNAVAILABLE")
     assert service.stop() == 0
 
@@ -365,7 +232,7 @@ def test_a_log_that_nobody_reads_holds_nothing_up(serve: Callable[..., Service])
     service = serve(stdout=written).ready()
     os.close(written)
 
-    statuses = {service.post().status_code for _ in range(400)}
+    statuses = {post(service).status_code for _ in range(400)}
 
     os.close(unread)
     assert statuses == {202}
@@ -382,7 +249,7 @@ def test_probe_tells_whether_the_service_is_ready(serve: Callable[..., Service],
 
 def test_each_request_is_one_json_line_without_the_key(serve: Callable[..., Service], folder: Path) -> None:
     service = serve().ready()
-    answer = service.post()
+    answer = post(service)
     service.stop()
 
     lines = [json.loads(line) for line in (folder / "out.txt").read_text().splitlines()]
@@ -407,13 +274,13 @@ def test_the_curl_line_of_dev_works_as_it_stands(serve: Callable[..., Service], 
 def test_a_second_start_of_dev_keeps_key_and_data(serve: Callable[..., Service], folder: Path) -> None:
     key = (folder / "data/demo.key").read_text()
     first = serve(command="dev").ready()
-    receipt = first.post().json()["receipt"]
+    receipt = post(first).json()["receipt"]
     first.kill()
 
     second = serve(command="dev").ready()
 
     assert (folder / "data/demo.key").read_text() == key
-    assert second.post().status_code == 202
+    assert post(second).status_code == 202
     assert receipt in run(folder, "tail").stdout  # With nothing set, the stores of dev are read.
 
 
@@ -460,7 +327,7 @@ def workers(serve: Callable[..., Service], folder: Path, monkeypatch: pytest.Mon
 
 def fresh_metrics(service: Service) -> str:
     """Ask on a connection of its own, so that any worker may answer."""
-    return service.client.get(f"{service.url}/metrics", headers={"Connection": "close"}).text
+    return service.get("/metrics").text
 
 
 def ready_workers(service: Service) -> set[str]:
@@ -478,7 +345,7 @@ def counted(service: Service) -> float:
 
 
 def test_the_metrics_of_any_worker_are_those_of_all(workers: Service) -> None:
-    statuses = [workers.post().status_code for _ in range(30)]
+    statuses = [post(workers).status_code for _ in range(30)]
 
     assert statuses == [202] * 30
     until(lambda: counted(workers) == 30)

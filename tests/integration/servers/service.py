@@ -94,6 +94,7 @@ class Service:
     variables: Variables
     port: int = field(default_factory=free_port)
     command: str = "serve"
+    stdout: int | None = None
 
     def __post_init__(self) -> None:
         self.url = f"http://127.0.0.1:{self.port}"
@@ -104,7 +105,7 @@ class Service:
         with (self.folder / "out.txt").open("ab") as out, (self.folder / "err.txt").open("ab") as err:
             command = [*CS_INGEST, self.command]
             self.process = subprocess.Popen(
-                command, cwd=self.folder, env=environment(variables), stdout=out, stderr=err
+                command, cwd=self.folder, env=environment(variables), stdout=self.stdout or out, stderr=err
             )
 
     def ask(self, path: str) -> tuple[int | None, dict[str, Any]]:
@@ -142,6 +143,11 @@ class Service:
     def kill(self) -> None:
         self.process.kill()
         self.process.wait(PATIENCE_S)
+
+    def stop(self) -> int:
+        """Ask it to end, and return its exit code."""
+        self.process.terminate()
+        return self.process.wait(PATIENCE_S)
 
     def _says(self, status: int, path: str) -> Self:
         until(lambda: self.process.poll() is not None or self.status(path) == status)
