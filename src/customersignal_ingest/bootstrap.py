@@ -115,11 +115,7 @@ def _ping_of(adapter: object) -> Callable[[], Coroutine[Any, Any, None]]:
 
 def _ingest(publisher: EventPublisher, settings: Settings, metrics: Metrics) -> Ingest:
     in_force = settings.in_force
-    limits = Limits(
-        event_bytes_max=in_force.event_bytes_max,
-        batch_events_max=in_force.batch_events_max,
-        depth_max=in_force.depth_max,
-    )
+    limits = Limits(event_bytes_max=in_force.event_bytes_max, depth_max=in_force.depth_max)
     bound = partial(ingest, publisher=publisher, now=utc_now, new_id=FreshIds(os.urandom), limits=limits)
     return Counted(bound, metrics)
 

@@ -15,7 +15,8 @@ import pytest
 import yaml
 
 from customersignal_ingest.cli import COMMANDS
-from customersignal_ingest.settings import PREFIX, read_settings
+from customersignal_ingest.environment import read_settings
+from customersignal_ingest.settings import PREFIX
 from tests.integration.servers.kafka import Kafka
 from tests.integration.servers.postgres import Postgres, psql
 from tests.integration.servers.service import Service, done, free_port, run, until

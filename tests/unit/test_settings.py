@@ -6,7 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from customersignal_ingest.domain.errors import ConfigurationError
-from customersignal_ingest.settings import Effective, Settings, read_settings
+from customersignal_ingest.environment import Effective, read_settings
+from customersignal_ingest.settings import Settings
 
 NOWHERE = Path("/nonexistent/.env")
 

@@ -18,8 +18,9 @@ from customersignal_ingest.domain.errors import ConfigurationError, Unauthentica
 if TYPE_CHECKING:
     from customersignal_ingest.adapters.outbound.sql import SqlKeys
     from customersignal_ingest.bootstrap import Container
+    from customersignal_ingest.environment import Effective
     from customersignal_ingest.serve import Started
-    from customersignal_ingest.settings import Effective, Settings
+    from customersignal_ingest.settings import Settings
 
 TENANT = "acme"
 
@@ -32,7 +33,7 @@ def dev() -> None:
     """Run the service on embedded stores in ./data, with a demo tenant and key."""
     leave_at_once()
     from customersignal_ingest.adapters.inbound.http.port import refuse_taken, resolved
-    from customersignal_ingest.settings import read_settings
+    from customersignal_ingest.environment import read_settings
 
     effective = read_settings()
     _refuse_others(effective)

@@ -30,8 +30,8 @@ _BODY_MAX = 100_000
 def serve(worker: tuple[int, Path] | None) -> None:
     """Run the service, by settings, until SIGTERM."""
     leave_at_once()
+    from customersignal_ingest.environment import read_settings
     from customersignal_ingest.serve import MISCONFIGURED, Worker
-    from customersignal_ingest.settings import read_settings
 
     try:
         settings = read_settings().settings
@@ -77,7 +77,8 @@ def run_service(
 @json_option
 def config(as_json: bool) -> None:
     """Show every setting in force and where it came from."""
-    from customersignal_ingest.settings import read_settings, variable
+    from customersignal_ingest.environment import read_settings
+    from customersignal_ingest.settings import variable
 
     effective = read_settings()
     rows = [
@@ -91,7 +92,7 @@ def config(as_json: bool) -> None:
 @json_option
 def probe(as_json: bool) -> None:
     """Ask the local service whether it is ready: exit code 0 or 1."""
-    from customersignal_ingest.settings import read_settings
+    from customersignal_ingest.environment import read_settings
 
     status, body = _ask_ready(read_settings().settings.address)
     if as_json:

@@ -80,7 +80,7 @@ class Receipt(click.ParamType[Any]):
 
 def given() -> "Settings":
     """Return the settings of the environment; where it names no store, those that `cs-ingest dev` made here."""
-    from customersignal_ingest.settings import read_settings
+    from customersignal_ingest.environment import read_settings
 
     settings = read_settings().settings
     if settings.publisher_url is None and settings.keys_url is None and (DATA / "events.db").exists():

@@ -39,10 +39,9 @@ _TIMESTAMP = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """How much is too much. Sizes in bytes, counts in events, depth in levels below an event."""
+    """How much is too much of one event: its size in bytes, its depth in levels below it."""
 
     event_bytes_max: int = 900_000
-    batch_events_max: int = 2_000
     depth_max: int = 32
 
 
