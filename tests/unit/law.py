@@ -8,6 +8,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import count
 from typing import Literal, Protocol
 
@@ -19,7 +20,7 @@ Status = Literal["accepted", "rejected", "not_stored", "unknown"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """What one event was answered."""
+    """What one event was answered; an answer that lists no events has neither `event_id` nor a place."""
 
     status: Status
     event_id: str | None = None
@@ -74,15 +75,24 @@ class Law:
 
     async def send(self, submit: Submit, tenant: Tenant, drafts: Sequence[Draft]) -> Sequence[Row]:
         """Send one request, and hold its answer against the log at the moment of the answer."""
+        sent = self.begin(tenant, drafts)
+        rows = await submit(tenant, [attempt.draft.payload(attempt.mark) for attempt in sent])
+        self.answered(sent, rows)
+        return rows
+
+    def begin(self, tenant: Tenant, drafts: Sequence[Draft]) -> list[Attempt]:
+        """Give each event of a request its mark, just before it is sent."""
         began = next(self._steps)
         sent = [Attempt(tenant=tenant, mark=f"m{began}.{at}", draft=d, began=began) for at, d in enumerate(drafts)]
         self.attempts += sent
-        rows = await submit(tenant, [attempt.draft.payload(attempt.mark) for attempt in sent])
+        return sent
+
+    def answered(self, sent: Sequence[Attempt], rows: Sequence[Row]) -> None:
+        """Hold an answer against the log: to be called at the very moment of the answer."""
         answered = next(self._steps)
         for attempt, row in zip(sent, rows, strict=False):
             attempt.row, attempt.answered = row, answered
         self.complaints += about_the_answer(sent, rows, self.stored())
-        return rows
 
     def check(self) -> list[str]:
         """Return every complaint so far, and those about the log as it is now."""
@@ -115,7 +125,7 @@ def _about_the_promise(attempt: Attempt, row: Row, record: StoredRecord | None) 
         yield f"{attempt.mark}: accepted, and nothing is stored at {row.receipt}"
     elif _said(record)["event_type"] != attempt.mark:
         yield f"{attempt.mark}: accepted, and another event is stored at {row.receipt}"
-    elif _said(record)["event_id"] != row.event_id:
+    elif row.event_id is not None and _said(record)["event_id"] != row.event_id:
         yield f"{attempt.mark}: answered with another event_id than the stored one"
 
 
@@ -164,13 +174,14 @@ def _about_order(attempts: Iterable[Attempt]) -> Iterator[str]:
 
 
 def about_ids(attempts: Sequence[Attempt]) -> Iterator[str]:
-    """One idempotency key of one tenant is one event_id, whatever the answer; all others differ."""
-    ids: dict[tuple[str, str], set[str]] = {}
+    """One idempotency key of one tenant and project is one event_id, whatever the answer; all others differ."""
+    ids: dict[tuple[str, str | None, str], set[str]] = {}
     for attempt in attempts:
         if attempt.row is not None and attempt.row.event_id is not None:
             same = attempt.draft.idempotency_key or f"none: {attempt.mark}"
-            ids.setdefault((attempt.tenant.tenant_id, same), set()).add(attempt.row.event_id)
-    for (tenant_id, key), made in ids.items():
+            namespace = attempt.tenant.tenant_id, attempt.tenant.project_id, same
+            ids.setdefault(namespace, set()).add(attempt.row.event_id)
+    for (tenant_id, _, key), made in ids.items():
         if len(made) > 1:
             yield f"{tenant_id} {key}: {len(made)} event_ids for one idempotency key"
     taken = Counter(event_id for made in ids.values() for event_id in made)
@@ -178,5 +189,11 @@ def about_ids(attempts: Sequence[Attempt]) -> Iterator[str]:
 
 
 def _said(record: StoredRecord) -> dict[str, object]:
-    said: dict[str, object] = json.loads(record.value)
+    return said_in(record.value)
+
+
+@lru_cache(maxsize=4096)  # The log is looked through at every answer.
+def said_in(value: bytes) -> dict[str, object]:
+    """Return what a stored value says; not to be changed."""
+    said: dict[str, object] = json.loads(value)
     return said

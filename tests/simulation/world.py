@@ -1,0 +1,452 @@
+"""Clients, operators, a cluster, a key database and a process of the service, in simulated time.
+
+Everything that can happen is a method. `scenario` draws from them by a seed, `test_model` by
+Hypothesis; `finish` heals everything, lets it drain, and returns what broke the rules.
+"""
+
+import asyncio
+import logging
+import random
+from collections import deque
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+from customersignal_ingest.domain.key import Tenant
+from tests.simulation import oracle
+from tests.simulation.cluster import Cluster
+from tests.simulation.connection import Connection, Reply
+from tests.simulation.database import TIMEOUT_S, Key, KeyDatabase
+from tests.simulation.journal import Journal
+from tests.simulation.oracle import Bounds, Request
+from tests.simulation.process import (
+    BODY_TIMEOUT_S,
+    BYTES_MAX,
+    EVENTS_MAX,
+    KEYS_STALE_S,
+    KEYS_TTL_S,
+    PUBLISH_TIMEOUT_S,
+    Process,
+)
+from tests.unit.law import Draft, Law, said_in
+from tests.unit.simulated_time import SimulatedLoop, everyone_waits
+
+BEGAN = datetime(2026, 11, 23, 10, tzinfo=UTC)
+ACME, GLOBEX = Tenant(tenant_id="acme"), Tenant(tenant_id="globex")
+ACME_WEB = Tenant(tenant_id="acme", project_id="web")
+
+HEALED_WITHIN_S = 24.0
+"""A start that hangs is given up after 16 seconds, the pause before the next is 5 at the most."""
+ANSWER_WITHIN_S = PUBLISH_TIMEOUT_S + 2 * TIMEOUT_S + 0.2
+LATE_S = PUBLISH_TIMEOUT_S + 0.5
+DRAINING_PRODUCERS_MAX = 7
+BOUNDS = Bounds(
+    fresh_s=KEYS_TTL_S + 2 * TIMEOUT_S + 1.5, stale_s=KEYS_STALE_S + 2 * TIMEOUT_S + 1.5, unknown_s=5 + 2 * TIMEOUT_S
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """A request to send. `pauses_s` are before each part of its body; it leaves after `leaves_s`."""
+
+    secret: str | None
+    drafts: Sequence[Draft]
+    batch: bool = False
+    pauses_s: Sequence[float] = (0.0,)
+    leaves_s: float | None = None
+    length_known: bool = True
+    listed: bool = True
+
+
+class World:
+    """One run. For the running simulated loop."""
+
+    def __init__(self, chance: random.Random, *, process: type[Process] = Process, keep_trace: bool = False) -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, SimulatedLoop)
+        self.loop, self.chance, self._make_process = loop, chance, process
+        self.journal = Journal(keep_trace=keep_trace)
+        loop.set_exception_handler(self._unhandled)
+        self.cluster = Cluster(self.journal, chance, late_s=LATE_S)
+        self.cluster.on_handed_over = self._handed_over
+        self.database = KeyDatabase(self.journal, chance)
+        self.law = Law(lambda: self.cluster.stored)
+        self.requests: list[Request] = []
+        self.processes: list[Process] = []
+        self._tasks: set[asyncio.Task[Any]] = {t for t in [asyncio.current_task()] if t}
+        self._handlers: dict[int, tuple[asyncio.Task[None], Connection, Request]] = {}
+        self._handed_over_marks: dict[str, Request] = {}
+        self._request_of: dict[str, Request] = {}
+        self._stalls: list[tuple[float, float]] = []
+        self._offsets: list[tuple[float, timedelta]] = [(float("-inf"), timedelta())]
+        self.heard = Heard()
+
+    # Time.
+
+    @property
+    def time(self) -> float:
+        return self.loop.now_s
+
+    def date(self) -> datetime:
+        """What the world's own clock says, and operators' clocks with it."""
+        return BEGAN + timedelta(seconds=self.time)
+
+    def in_seconds(self, seconds: float) -> datetime:
+        """That moment by the same clock."""
+        return self.date() + timedelta(seconds=seconds)
+
+    def service_date(self) -> datetime:
+        """What the clock of the service's machine says."""
+        return self.date() + self._offsets[-1][1]
+
+    def step_clock(self, seconds: float) -> None:
+        """Set the clock of the service's machine."""
+        self.journal.note(f"clock {seconds:+.0f} s")
+        self.journal.count("world", "clock steps")
+        self._offsets.append((self.time, timedelta(seconds=seconds)))
+
+    def stall(self, seconds: float) -> None:
+        """Let the machine stand still."""
+        self.journal.note(f"stall {seconds:.1f} s")
+        self.journal.count("world", "stalls")
+        self._stalls.append((self.time, seconds))
+        self.loop.now_s += seconds
+
+    # The process.
+
+    @property
+    def process(self) -> Process | None:
+        """The process that runs, if any."""
+        latest = self.processes[-1] if self.processes else None
+        return None if latest is None or latest.dead else latest
+
+    def start_process(self) -> None:
+        self.journal.note("start")
+        process = self._make_process(
+            cluster=self.cluster,
+            database=self.database,
+            journal=self.journal,
+            chance=self.chance,
+            now=self.service_date,
+        )
+        self.processes.append(process)
+        process.start()
+
+    async def listening(self) -> None:
+        """Return once the process takes requests."""
+        while self.process is not None and not self.process.listening:
+            await asyncio.sleep(0.05)
+
+    async def crash(self) -> None:
+        """Kill the process: its memory is gone, what it sent may arrive."""
+        self.journal.note("crash")
+        self.journal.count("world", "crashes")
+        await self._kill()
+
+    async def _kill(self) -> None:
+        process = self.process
+        assert process is not None
+        process.dead, process.listening = True, False
+        for _, connection, request in self._handlers.values():
+            request.cut = request.cut or connection.reply is None
+        self._take_down(process)
+        for _ in range(3):  # Some tasks answer a cancellation with another turn.
+            for task in self._tasks_of_the_process():
+                task.cancel()
+            await everyone_waits()
+
+    async def sigterm(self) -> None:
+        """Ask the process to end, and check that it does, with all answers given."""
+        process = self.process
+        assert process is not None
+        self.journal.note("SIGTERM")
+        self.journal.count("world", "SIGTERMs")
+        due, stalled = self.time + process.exit_within_s, len(self._stalls)
+        process.asked_to_stop.set()
+        while not process.ended.is_set() and self.time < due + self._stalled_since(stalled):
+            await asyncio.sleep(0.1)
+        if not process.ended.is_set():
+            self.journal.complain(f"it did not end within {process.exit_within_s:.1f} s of SIGTERM")
+        await self._after_the_end(process)
+
+    async def _after_the_end(self, process: Process) -> None:
+        cut = [r for _, connection, r in self._handlers.values() if connection.reply is None and not r.left]
+        whole = [r for r in cut if r.body_at is not None and self.time - r.body_at > ANSWER_WITHIN_S]
+        for request in whole:
+            self.journal.complain(f"request {request.began}: was in flight at SIGTERM, and has no answer")
+        if not self._handlers and (process.admission.events, process.admission.bytes) != (0, 0):
+            self.journal.complain(f"{process.admission.events} events in flight, and nobody waits")
+        await asyncio.sleep(3 * TIMEOUT_S)
+        left = [task for task in self._tasks_of_the_process() if task not in process.handling]
+        for task in left:
+            self.journal.complain(f"a task was left over: {task.get_coro()}")
+        unended = [each for each in self.cluster.producers_left if each.owner is process]
+        if unended:
+            self.journal.complain(f"{len(unended)} producers were left over")
+        await self._kill()
+
+    def _take_down(self, process: Process) -> None:
+        """Note what its log and its numbers say."""
+        self.heard.lines += map(str, process.log.lines)
+        for cause, times in process.publisher.restarts.items():
+            self.journal.counts.setdefault("retirements", oracle.Counter())[cause] += times
+        self.journal.counts.setdefault("world", oracle.Counter())["late confirmations"] += process.publisher.late_acks
+        for line in process.log.lines:
+            if "error.reason" in line:
+                self.journal.count("reasons", line["error.reason"])
+
+    def _tasks_of_the_process(self) -> list["asyncio.Task[Any]"]:
+        ours = {*self._tasks, asyncio.current_task()}
+        theirs = [task for task in asyncio.all_tasks(self.loop) if task not in ours]
+        return sorted(theirs, key=hash)
+
+    # Clients.
+
+    def send(self, message: Message) -> Request:
+        """Send a request to the process that runs; it is refused where none listens."""
+        key = next((each for each in self.database.keys if each.secret == message.secret), None)
+        request = Request(
+            secret=message.secret, key=key, batch=message.batch, began=len(self.requests), sent_at=self.time
+        )
+        self.requests.append(request)
+        process = self.process
+        if process is None or not process.listening:
+            request.refused, request.ended_at = True, self.time
+            self.journal.count("answers", "connection refused")
+            return request
+        request.attempts = self.law.begin(key.tenant if key else Tenant(tenant_id="nobody"), message.drafts)
+        self._request_of |= {attempt.mark: request for attempt in request.attempts}
+        connection = self._connect(message, request)
+        task = process.handle(connection)
+        self._handlers[request.began] = task, connection, request
+        task.add_done_callback(partial(self._handled, process, connection, request))
+        if message.leaves_s is not None:
+            self.loop.call_later(message.leaves_s, self.leave, request)
+        return request
+
+    def _connect(self, message: Message, request: Request) -> Connection:
+        payloads = [attempt.draft.payload(attempt.mark) for attempt in request.attempts]
+        body = b'{"events":[%s]}' % b",".join(payloads) if message.batch else payloads[0]
+        headers = [("content-type", "application/json"), ("x-request-id", f"r{request.began}")]
+        if message.secret is not None:
+            headers.append(("x-cs-api-key", message.secret))
+        if message.length_known:
+            headers.append(("content-length", str(len(body))))
+        if message.listed:
+            headers.append(("prefer", "return=representation"))
+        size = -(-len(body) // len(message.pauses_s))
+        pieces = [body[at : at + size] for at in range(0, len(body), size)]
+        return Connection(
+            path="/v1/events/batch" if message.batch else "/v1/events",
+            headers=headers,
+            pieces=deque(zip(message.pauses_s, pieces, strict=False)),
+            on_reply=partial(self._replied, request, self.processes[-1]),
+            complain=self.journal.complain,
+            writing_fails=self.chance.random() < 0.5,
+        )
+
+    def _replied(self, request: Request, process: Process, reply: Reply) -> None:
+        if process.dead:
+            return
+        request.answered_at = self.time
+        for complaint in oracle.read_reply(reply, request):
+            self.journal.complain(f"request {request.began}: {complaint}")
+        self.journal.note(f"answer {request.began} {reply.status} {reply.body.decode()}")
+        self.journal.count("answers", f"{reply.status} {request.code or ''}".strip())
+        for row in request.rows:
+            self.journal.count("events", row.status)
+        self.law.answered(request.attempts, request.rows)
+
+    def _handled(self, process: Process, connection: Connection, request: Request, _: "asyncio.Task[None]") -> None:
+        request.ended_at, request.body_at = self.time, connection.body_at
+        self._handlers.pop(request.began, None)
+        for attempt in request.attempts:
+            self._handed_over_marks.pop(attempt.mark, None)
+        if request.left:
+            self.journal.count("answers", "client left")
+        elif request.cut:
+            self.journal.count("answers", "cut")
+
+    def leave(self, request: Request) -> None:
+        """Let the client go away."""
+        if request.began in self._handlers and request.answered_at is None:
+            self.journal.note(f"client {request.began} leaves")
+            request.left = True
+            self._handlers[request.began][1].left.set()
+
+    def cut(self, request: Request) -> None:
+        """Let the server cancel the request, as some do when they end or their client leaves."""
+        if request.began in self._handlers:
+            self.journal.note(f"server cuts {request.began}")
+            request.cut = request.answered_at is None
+            self._handlers[request.began][0].cancel()
+
+    async def answer_to(self, request: Request) -> Request:
+        """Return once the request has ended."""
+        if request.began in self._handlers:
+            await asyncio.wait({self._handlers[request.began][0]})
+            await asyncio.sleep(0)
+        return request
+
+    @property
+    def waiting(self) -> list[Request]:
+        return [request for _, _, request in self._handlers.values()]
+
+    def _handed_over(self, value: bytes) -> None:
+        mark = str(said_in(value)["event_type"])
+        request = self._request_of.get(mark)
+        if request is None:
+            self.journal.complain(f"{mark}: sent to Kafka, and by no client")
+        elif request.began in self._handlers:
+            self._handed_over_marks[mark] = request
+        if len(self._handed_over_marks) > EVENTS_MAX:
+            self.journal.complain(f"{len(self._handed_over_marks)} events in flight")
+
+    # The rules.
+
+    def watch(self) -> None:
+        """Check what must hold at every moment."""
+        producers = len(self.cluster.producers_left)
+        if producers > DRAINING_PRODUCERS_MAX:
+            self.journal.complain(f"{producers} producers at once")
+        process = self.process
+        if process is not None and not (
+            0 <= process.admission.events <= EVENTS_MAX and 0 <= process.admission.bytes <= BYTES_MAX
+        ):
+            self.journal.complain(f"in flight: {process.admission.events} events, {process.admission.bytes} bytes")
+
+    async def finish(self) -> list[str]:
+        """Heal everything, expect progress, drain, and return all complaints."""
+        self.journal.note("heal")
+        self.cluster.heal()
+        self.database.become("up")
+        if self.process is None:
+            self.start_process()
+        await self._expect_progress()
+        while self._handlers:
+            await asyncio.sleep(0.2)
+        await asyncio.sleep(1.5)  # For the last of the retired producers to end.
+        self._expect_quiet()
+        if self.process is not None:
+            await self.sigterm()
+        await asyncio.sleep(2 * LATE_S)  # Whatever is late arrives.
+        return [*self.journal.complaints, *self._verdict()]
+
+    async def _expect_progress(self) -> None:
+        await self.listening()
+        key = await self.database.make(ACME)
+        began, stalls = self.time, len(self._stalls)
+        while True:
+            probe = await self.answer_to(self.send(Message(secret=key.secret, drafts=[Draft()])))
+            if probe.status == 202:
+                break
+            if self.time - began > HEALED_WITHIN_S + self._stalled_since(stalls):
+                self.journal.complain(f"nothing is stored {self.time - began:.0f} s after everything was healed")
+                break
+            await asyncio.sleep(0.5)
+
+    def _expect_quiet(self) -> None:
+        process = self.process
+        if process is None:
+            return
+        if (process.admission.events, process.admission.bytes) != (0, 0):
+            self.journal.complain(f"{process.admission.events} events in flight, and nobody waits")
+        if len(self.cluster.producers_left) != 1:
+            self.journal.complain(f"{len(self.cluster.producers_left)} producers while all is quiet")
+        self._expect_counts(process)
+
+    def _expect_counts(self, process: Process) -> None:
+        """Each request has its line in the log; all lines together say what clients were told at least."""
+        lines = [line for line in process.log.lines if line["event"] == "request"]
+        counted = {
+            word: sum(line.get(f"events.{word}", 0) for line in lines)
+            for word in ("stored", "unknown", "refused", "rejected", "not_stored")
+        }
+        numbers = {
+            sample.labels["outcome"]: sample.value
+            for family in process.metrics.registry.collect()
+            for sample in family.samples
+            if sample.name == "cs_ingest_events_total"
+        }
+        if counted != numbers:
+            self.journal.complain(f"the log counts {counted}, the metrics {numbers}")
+
+    def _verdict(self) -> list[str]:
+        complaints = self.law.check()
+        marks = {attempt.mark: attempt for attempt in self.law.attempts}
+        stored = {str(said_in(record.value)["event_type"]): record for record in self.cluster.stored}
+        complaints += oracle.about_ids_in_the_log(self.law.attempts, self.cluster.stored)
+        for mark, record in stored.items():
+            if mark in marks:
+                complaints += oracle.about_content(record, marks[mark])
+        for request in self.requests:
+            complaints += self._about(request, any(attempt.mark in stored for attempt in request.attempts))
+        secrets = [key.secret for key in self.database.keys] + ["TopSecret", "indigestible", '"n":']
+        complaints += oracle.about_secrets(self.heard.lines, secrets)
+        return complaints
+
+    def _about(self, request: Request, stored: bool) -> list[str]:
+        end = request.sent_at if request.ended_at is None else request.ended_at
+        stalled = self._stalled(request.sent_at, end)
+        complaints = list(
+            oracle.about_time(request, stalled * 1.1, within_s=ANSWER_WITHIN_S, body_within_s=BODY_TIMEOUT_S)
+        )
+        for bound in (BOUNDS.fresh_s, BOUNDS.stale_s):
+            stalled = max(stalled, self._stalled(request.sent_at - bound, end))
+        works = self.database.worst_mode(request.sent_at - BOUNDS.fresh_s - stalled, end) in ("up", "slow")
+        worked = self.database.worst_mode(request.sent_at - 3.0 - stalled, end) in ("up", "slow")
+        dates = [
+            BEGAN + timedelta(seconds=at) + offset
+            for at in (request.sent_at, end)
+            for offset in self._offsets_between(request.sent_at, end)
+        ]
+        return complaints + list(
+            oracle.about_the_key(
+                request, stored, BOUNDS, (min(dates), max(dates)), works=works, worked=worked, stalled_s=stalled
+            )
+        )
+
+    def _offsets_between(self, since: float, until: float) -> list[timedelta]:
+        before = [offset for at, offset in self._offsets if at <= since][-1:]
+        return before + [offset for at, offset in self._offsets if since < at <= until]
+
+    def _stalled(self, since: float, until: float) -> float:
+        """How long the machine stood still in that time; each time costs a little more than it lasts."""
+        return sum(seconds + 0.3 for at, seconds in self._stalls if at <= until and at + seconds >= since)
+
+    def _stalled_since(self, number: int) -> float:
+        return sum(seconds + 0.3 for _, seconds in self._stalls[number:])
+
+    def own(self, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
+        """Start something that is no part of the process."""
+        task = self.loop.create_task(work)
+        self._tasks.add(task)
+        return task
+
+    def _unhandled(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        self.journal.complain(f"unhandled: {context.get('message')} {context.get('exception')!r}")
+
+
+class Heard(logging.Handler):
+    """Keeps what the package logs by the standard library, while it is used as a context."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(self.format(record))
+
+    def __enter__(self) -> "Heard":
+        log = logging.getLogger("customersignal_ingest")
+        self._before = log.propagate
+        log.propagate = False
+        log.addHandler(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        log = logging.getLogger("customersignal_ingest")
+        log.propagate = self._before
+        log.removeHandler(self)
