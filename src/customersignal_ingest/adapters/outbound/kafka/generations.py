@@ -192,7 +192,7 @@ class Generations:
     def _end(self, generation: Generation, cause: str) -> None:
         if generation in self._retired:
             self._retired.remove(generation)
-        for batch in list(generation.out):
+        for batch in sorted(generation.out, key=lambda batch: batch.partition):
             self._lost(batch, cause)
         generation.out.clear()
         self._abandon(generation.producer)
