@@ -63,7 +63,7 @@ class _Run:
         self.world = world = World(chance, process=process, keep_trace=keep_trace)
         with world.heard:
             await self._prepare()
-            until = world.time + chance.uniform(4.0, 20.0)
+            until = world.time + chance.uniform(3.0, 15.0)
             actors = [world.own(self._client(until)) for _ in range(chance.randint(1, 5))]
             actors.append(world.own(self._trouble(until)))
             await asyncio.wait(actors)

@@ -255,6 +255,8 @@ class World:
             self.journal.complain(f"request {request.began}: {complaint}")
         self.journal.note(f"answer {request.began} {reply.status} {reply.body.decode()}")
         self.journal.count("answers", f"{reply.status} {request.code or ''}".strip())
+        if b"Not stored, because" in reply.body:
+            self.journal.count("world", "saturated")
         for row in request.rows:
             self.journal.count("events", row.status)
         self.law.answered(request.attempts, request.rows)
@@ -390,9 +392,9 @@ class World:
     def _about(self, request: Request, stored: bool) -> list[str]:
         end = request.sent_at if request.ended_at is None else request.ended_at
         stalled = self._stalled(request.sent_at, end)
-        complaints = list(
-            oracle.about_time(request, stalled * 1.1, within_s=ANSWER_WITHIN_S, body_within_s=BODY_TIMEOUT_S)
-        )
+        key_s = 0.1 if self.database.worst_mode(request.sent_at - TIMEOUT_S, end) == "up" else 2 * TIMEOUT_S
+        within_s = PUBLISH_TIMEOUT_S + key_s
+        complaints = list(oracle.about_time(request, stalled * 1.1, within_s=within_s, body_within_s=BODY_TIMEOUT_S))
         for bound in (BOUNDS.fresh_s, BOUNDS.stale_s):
             stalled = max(stalled, self._stalled(request.sent_at - bound, end))
         works = self.database.worst_mode(request.sent_at - BOUNDS.fresh_s - stalled, end) in ("up", "slow")
