@@ -63,6 +63,7 @@ async def authenticate(
 
     Raises `Unauthenticated` for a key that opens nothing, and `Unavailable` when that can't be
     told now: never the one for the other. A key is looked up under each pepper, newest first.
+    A revoked key is refused whatever our clock says, which may be behind the one that dated it.
     """
     if not api_key:
         raise Unauthenticated(KeyProblem.MISSING)
@@ -70,7 +71,7 @@ async def authenticate(
         found = await keys.find(digest(api_key, pepper))
         if found is None:
             continue
-        if found.revoked_at is not None and found.revoked_at <= now():
+        if found.revoked_at is not None:
             raise Unauthenticated(KeyProblem.REVOKED)
         if found.expires_at is not None and found.expires_at <= now():
             raise Unauthenticated(KeyProblem.EXPIRED)

@@ -158,7 +158,7 @@ def outcome(api_key: str | None, keys: Keys) -> Tenant | KeyProblem | str:
         ("cs_live_good", Keys(known(expires_in_s=0)), KeyProblem.EXPIRED),
         ("cs_live_good", Keys(known(expires_in_s=-1), pepper=PEPPERS[1]), KeyProblem.EXPIRED),
         ("cs_live_good", Keys(known(revoked_for_s=0)), KeyProblem.REVOKED),
-        ("cs_live_good", Keys(known(revoked_for_s=-1)), TENANT),
+        ("cs_live_good", Keys(known(revoked_for_s=-1)), KeyProblem.REVOKED),  # Our clock is behind.
         ("cs_live_good", Keys(known(revoked_for_s=1, expires_in_s=-1)), KeyProblem.REVOKED),
         ("cs_live_good", Keys(known(revoked_for_s=1), away=True), "unavailable"),
         ("cs_live_bad", Keys(known()), KeyProblem.INVALID),
