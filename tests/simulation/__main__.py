@@ -14,7 +14,7 @@ from tests.simulation.scenario import Outcome, simulate
 
 PROCESSES = 2
 CHUNK = 20
-ALL_REACHABLE_FROM = 1000
+ALL_REACHABLE_FROM = 3000
 """With fewer seeds than these, it is no error when something rare did not happen."""
 SHOWN_MAX = 20
 

@@ -20,7 +20,7 @@ from customersignal_ingest.domain.event import StoredRecord
 from tests.simulation.journal import Journal
 
 TOPIC = "events_raw"
-PARTITIONS = 3
+PARTITIONS = 6
 INDIGESTIBLE = b'"indigestible":true'
 """No broker takes a batch with this in it."""
 
@@ -241,7 +241,7 @@ class SimulatedProducer:
         for _, _, value, _ in batch.records:
             self._cluster.on_handed_over(value)
         self._journal.note(f"batch {partition} {len(batch.records)} {fate}")
-        soon, later = self._chance.uniform(0.001, 0.03), self._cluster.late_s * self._chance.uniform(1.0, 1.6)
+        soon, later = self._chance.uniform(0.001, 0.03), self._cluster.late_s * self._chance.uniform(0.7, 1.6)
         verdict = self._verdict(fate, partition)
         if fate == "producer dies":
             self._died = True

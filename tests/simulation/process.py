@@ -36,7 +36,7 @@ BYTES_MAX = 20_000
 TENANT_SHARE = 0.6
 KEYS_TTL_S = 3.0
 KEYS_STALE_S = 15.0
-QUEUE_RECORDS_MAX = 20
+QUEUE_RECORDS_MAX = 11
 
 _running: contextvars.ContextVar["Process"] = contextvars.ContextVar("process")
 
@@ -178,6 +178,11 @@ class Process:
         context = contextvars.copy_context()
         context.run(_running.set, self)
         return asyncio.get_running_loop().create_task(work, context=context)
+
+
+def runs_in(task: "asyncio.Task[Any]") -> Process | None:
+    """Return the process that the task is a part of."""
+    return task.born_in.get(_running, None)  # type: ignore[attr-defined, no-any-return]  # a task of the simulated loop
 
 
 class Lines:

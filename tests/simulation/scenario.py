@@ -5,6 +5,7 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import cycle
 
 from tests.simulation.cluster import FATES, PARTITIONS, STARTS
 from tests.simulation.database import MODES
@@ -64,8 +65,8 @@ class _Run:
         with world.heard:
             await self._prepare()
             until = world.time + chance.uniform(3.0, 15.0)
-            actors = [world.own(self._client(until)) for _ in range(chance.randint(1, 5))]
-            actors.append(world.own(self._trouble(until)))
+            actors = [asyncio.create_task(self._client(until)) for _ in range(chance.randint(1, 5))]
+            actors.append(asyncio.create_task(self._trouble(until)))
             await asyncio.wait(actors)
             for actor in actors:
                 actor.result()
@@ -172,6 +173,7 @@ class _Run:
             self._stall,
             self._step_clock,
             self._flood,
+            self._cluster_in_pieces,
             self._restart,
             self._crash,
         ]
@@ -232,6 +234,17 @@ class _Run:
         world.journal.count("world", "floods")
         for _ in range(chance.randint(5, 15)):
             world.send(Message(secret=secret, drafts=[self._draft() for _ in range(3)], batch=True))
+
+    async def _cluster_in_pieces(self) -> None:
+        """Some batches fail, others hang, so that producers are replaced faster than they are done."""
+        world, chance = self.world, self.chance
+        in_turn = cycle(["silence", "error"])
+        before, world.cluster.choose = world.cluster.choose, lambda fates: next(in_turn) if fates is FATES else fates[0]
+        for _ in range(12):
+            secret = chance.choice(world.database.keys).secret
+            world.send(Message(secret=secret, drafts=[Draft(), Draft()], batch=True))
+            await asyncio.sleep(chance.uniform(0.05, 0.3))
+        world.cluster.choose = before
 
     async def _restart(self) -> None:
         if self.world.process is not None:

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -29,6 +29,7 @@ from tests.simulation.process import (
     KEYS_TTL_S,
     PUBLISH_TIMEOUT_S,
     Process,
+    runs_in,
 )
 from tests.unit.law import Draft, Law, said_in
 from tests.unit.simulated_time import SimulatedLoop, everyone_waits
@@ -75,7 +76,7 @@ class World:
         self.law = Law(lambda: self.cluster.stored)
         self.requests: list[Request] = []
         self.processes: list[Process] = []
-        self._tasks: set[asyncio.Task[Any]] = {t for t in [asyncio.current_task()] if t}
+        self.ending: asyncio.Task[None] | None = None
         self._handlers: dict[int, tuple[asyncio.Task[None], Connection, Request]] = {}
         self._handed_over_marks: dict[str, Request] = {}
         self._request_of: dict[str, Request] = {}
@@ -153,7 +154,7 @@ class World:
             request.cut = request.cut or connection.reply is None
         self._take_down(process)
         for _ in range(3):  # Some tasks answer a cancellation with another turn.
-            for task in self._tasks_of_the_process():
+            for task in self._tasks_of(process):
                 task.cancel()
             await everyone_waits()
 
@@ -165,11 +166,18 @@ class World:
         self.journal.count("world", "SIGTERMs")
         due, stalled = self.time + process.exit_within_s, len(self._stalls)
         process.asked_to_stop.set()
-        while not process.ended.is_set() and self.time < due + self._stalled_since(stalled):
+        while not process.ended.is_set() and not process.dead and self.time < due + self._stalled_since(stalled):
             await asyncio.sleep(0.1)
+        if process.dead:
+            return
         if not process.ended.is_set():
             self.journal.complain(f"it did not end within {process.exit_within_s:.1f} s of SIGTERM")
         await self._after_the_end(process)
+
+    def ask_to_end(self) -> None:
+        """Send SIGTERM, and let everything else go on meanwhile."""
+        if self.process is not None and not self.process.asked_to_stop.is_set():
+            self.ending = self.loop.create_task(self.sigterm())
 
     async def _after_the_end(self, process: Process) -> None:
         cut = [r for _, connection, r in self._handlers.values() if connection.reply is None and not r.left]
@@ -179,7 +187,9 @@ class World:
         if not self._handlers and (process.admission.events, process.admission.bytes) != (0, 0):
             self.journal.complain(f"{process.admission.events} events in flight, and nobody waits")
         await asyncio.sleep(3 * TIMEOUT_S)
-        left = [task for task in self._tasks_of_the_process() if task not in process.handling]
+        if process.dead:
+            return
+        left = [task for task in self._tasks_of(process) if task not in process.handling]
         for task in left:
             self.journal.complain(f"a task was left over: {task.get_coro()}")
         unended = [each for each in self.cluster.producers_left if each.owner is process]
@@ -197,10 +207,8 @@ class World:
             if "error.reason" in line:
                 self.journal.count("reasons", line["error.reason"])
 
-    def _tasks_of_the_process(self) -> list["asyncio.Task[Any]"]:
-        ours = {*self._tasks, asyncio.current_task()}
-        theirs = [task for task in asyncio.all_tasks(self.loop) if task not in ours]
-        return sorted(theirs, key=hash)
+    def _tasks_of(self, process: Process) -> list["asyncio.Task[Any]"]:
+        return sorted((task for task in asyncio.all_tasks(self.loop) if runs_in(task) is process), key=hash)
 
     # Clients.
 
@@ -323,6 +331,8 @@ class World:
         """Heal everything, expect progress, drain, and return all complaints."""
         self.journal.note("heal")
         self.cluster.heal()
+        if self.ending is not None:
+            await self.ending
         self.database.become("up")
         if self.process is None:
             self.start_process()
@@ -331,7 +341,9 @@ class World:
             await asyncio.sleep(0.2)
         await asyncio.sleep(1.5)  # For the last of the retired producers to end.
         self._expect_quiet()
+        last = Message(secret=self.database.keys[-1].secret, drafts=[Draft(), Draft(user_id="ann")], batch=True)
         if self.process is not None:
+            self.send(last)
             await self.sigterm()
         await asyncio.sleep(2 * LATE_S)  # Whatever is late arrives.
         return [*self.journal.complaints, *self._verdict()]
@@ -420,12 +432,6 @@ class World:
 
     def _stalled_since(self, number: int) -> float:
         return sum(seconds + 0.3 for _, seconds in self._stalls[number:])
-
-    def own(self, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
-        """Start something that is no part of the process."""
-        task = self.loop.create_task(work)
-        self._tasks.add(task)
-        return task
 
     def _unhandled(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         self.journal.complain(f"unhandled: {context.get('message')} {context.get('exception')!r}")

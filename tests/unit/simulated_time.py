@@ -1,6 +1,7 @@
 """An event loop whose clock stands still while anything can run, and jumps when everything waits."""
 
 import asyncio
+import contextvars
 import random
 import selectors
 from collections.abc import Coroutine
@@ -32,10 +33,11 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
 
 
 class _Task(asyncio.Task[Any]):
-    """A task whose place in a set does not hang on its address in memory."""
+    """A task whose place in a set does not hang on its address in memory; `born_in` is its context."""
 
     def __init__(self, coroutine: Any, *, number: int, **options: Any) -> None:
         self.number = number
+        self.born_in = options.get("context") or contextvars.copy_context()
         super().__init__(coroutine, **options)
 
     def __hash__(self) -> int:
