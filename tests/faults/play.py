@@ -1,0 +1,165 @@
+"""Plays one fault from beginning to end, and judges what was seen."""
+
+import random
+import time
+import uuid
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from tests.faults.cluster import LinkedCluster
+from tests.faults.fault import Fault
+from tests.faults.oracles import (
+    CALM_MS,
+    Moments,
+    Resources,
+    about_answers,
+    about_counters,
+    about_health,
+    about_logs,
+    about_resources,
+    about_times,
+    gap_s,
+)
+from tests.faults.report import Row
+from tests.faults.stage import BUSY, DRAIN_DELAY_S, PUBLISH_TIMEOUT_S, Keys, Request, Stage, now_ms
+from tests.faults.verdict import Verdict, verify
+from tests.faults.watch import Watch
+
+RECOVERY_PATIENCE_S = 30.0
+
+
+def set_stage(
+    name: str,
+    *,
+    cluster: LinkedCluster,
+    keys: Keys,
+    folder: Path,
+    seed: int = 0,
+    settings: Mapping[str, str] | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    topic: Mapping[str, Any] | None = None,
+) -> Stage:
+    """Make a topic of its own, unless `topic` says `missing`, and what the service needs to be started."""
+    events = f"events-{name.lower()}-{uuid.uuid4().hex[:8]}"
+    wanted = {"partitions": 3, **(topic or {})}
+    if not wanted.pop("missing", False):
+        cluster.create_topic(events, **wanted)
+    production = {
+        "KEYS_URL": keys.url_for_service,
+        "PUBLISHER_URL": cluster.url_for_clients(events, **(parameters or {})),
+        "PUBLISH_TIMEOUT_S": str(PUBLISH_TIMEOUT_S),
+        "DRAIN_DELAY_S": str(DRAIN_DELAY_S),
+    }
+    return Stage(
+        cluster=cluster,
+        keys=keys,
+        topic=events,
+        partitions=wanted["partitions"],
+        folder=folder,
+        random=random.Random(f"{seed} {name}"),
+        settings=keys.settings | production | dict(settings or {}),
+        note=f"payload-{uuid.uuid4().hex}",
+    )
+
+
+class Play:
+    """One fault from beginning to end."""
+
+    def __init__(self, fault: Fault, stage: Stage, seed: int) -> None:
+        self._fault, self._stage, self._seed = fault, stage, seed
+        self._began = time.monotonic()
+        self._complaints: list[str] = []
+        self._fired = ""
+
+    def run(self) -> Row:
+        """Break, mend, let everybody recover, read everything back, and say what was seen."""
+        fault, stage = self._fault, self._stage
+        breaking = iter(fault.how(stage))
+        with ExitStack() as stack:
+            if fault.at_start:
+                broken_ms = now_ms()
+                self._fired = next(breaking)
+            stage.start_service()
+            stage.service.live() if fault.at_start else stage.service.ready()
+            before = self._resources()
+            watch = stack.enter_context(Watch(stage.service))
+            stage.start_load(**fault.plan)
+            if not fault.at_start:
+                stage.until(lambda: len(stage.load.accepted()) > BUSY)
+                broken_ms = now_ms()
+                self._fired = next(breaking)
+            assert self._fired, "a fault has to say how one could tell that it fired"
+            stage.wait(fault.lasts_s)
+            self._fired = "; ".join([self._fired, *breaking])
+            moments = self._recovered(broken_ms, now_ms())
+            for load in stage.loads:
+                load.end()
+            watch.end()
+        requests = stage.requests
+        if not fault.ends:
+            self._complaints += self._about_the_process(before, requests)
+            stage.service.process.terminate()
+        code = stage.service.process.wait(DRAIN_DELAY_S + PUBLISH_TIMEOUT_S + 5)
+        stage.cluster.heal()
+        verdict = verify(stage.journals, stage.cluster, stage.topic)
+        self._complaints += [
+            *([f"exit code {code}"] if code else []),
+            *verdict.complaints,
+            *about_answers(fault, requests, moments),
+            *about_times(fault, stage.load, moments),
+            *about_health(fault, watch.looks, requests),
+            *about_logs(stage),
+        ]
+        return self._row(moments, verdict)
+
+    def _recovered(self, broken_ms: int, mended_ms: int) -> Moments:
+        stage, recovered_ms = self._stage, mended_ms
+        if not self._fault.ends:
+            within_s = self._fault.recovery_s + RECOVERY_PATIENCE_S
+            stage.until(lambda: stage.load.everybody_accepted_at(since_ms=mended_ms), within_s=within_s)
+            recovered_ms = stage.load.everybody_accepted_at(since_ms=mended_ms)
+            stage.wait(2 * CALM_MS / 1000)
+        return Moments(broken_ms=broken_ms, mended_ms=mended_ms, recovered_ms=recovered_ms, ended_ms=now_ms())
+
+    def _about_the_process(self, before: Resources, requests: list[Request]) -> list[str]:
+        if self._fault.restarts:
+            return []
+        stage = self._stage
+        stage.until(lambda: not stage.metrics().total("cs_ingest_in_flight_events"), within_s=5)
+        return [
+            *about_counters(stage.metrics(), [*requests, *stage.asides]),
+            *about_resources(before, self._resources()),
+        ]
+
+    def _resources(self) -> Resources:
+        process = self._stage.process()
+        with process.oneshot():
+            return Resources(fds=process.num_fds(), threads=process.num_threads(), rss_bytes=process.memory_info().rss)
+
+    def _row(self, moments: Moments, verdict: Verdict) -> Row:
+        fault, stage = self._fault, self._stage
+        outcomes: Counter[int] = Counter()
+        for request in [*stage.requests, *stage.asides]:
+            outcomes += request.outcomes or Counter({0: request.events})
+        unknown = outcomes[0] + outcomes[504] + outcomes[500]
+        return Row(
+            fault=fault.number,
+            name=fault.name,
+            seed=self._seed,
+            fired=self._fired,
+            sent=outcomes.total(),
+            accepted=outcomes[202],
+            unknown=unknown,
+            refused=outcomes.total() - outcomes[202] - unknown,
+            lost=verdict.lost,
+            twice=verdict.twice,
+            gap_s=gap_s(stage.load),
+            gap_bound_s=fault.gap_s,
+            recovery_s=None if fault.ends else (moments.recovered_ms - moments.mended_ms) / 1000,
+            recovery_bound_s=None if fault.ends else fault.recovery_s,
+            took_s=time.monotonic() - self._began,
+            complaints=self._complaints,
+        )

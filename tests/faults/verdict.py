@@ -1,0 +1,41 @@
+"""What is stored, held against the journals of the clients by the checker that operators have."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from customersignal_ingest.proof.checker import Checker, Kind
+from customersignal_ingest.proof.journal import read
+from tests.integration.servers.kafka import Kafka
+
+FINDINGS_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """`lost` was accepted and is not there; `twice` counts second copies, which `complaints` allow where a
+    client sent again or has no answer.
+    """
+
+    lost: int
+    twice: int
+    complaints: Sequence[str]
+
+
+def verify(journals: Sequence[Path], kafka: Kafka, topic: str) -> Verdict:
+    """Read the topic from its beginning to its end, by another client library than the service's, and judge."""
+    records = kafka.read(topic)
+    with Checker(only_journal=True) as checker:
+        for journal in journals:
+            checker.add_journal(journal.name, read(journal))
+        for record in records:
+            checker.add_record(record)
+        report = checker.report()
+    copies = Counter(dict(record.headers)["event_id"] for record in records)
+    complaints = [f"{times} times {kind}" for kind, times in report.wrong.items()]
+    return Verdict(
+        lost=report.wrong[Kind.MISSING],
+        twice=sum(copies.values()) - len(copies),
+        complaints=[*complaints, *(str(finding) for finding in report.findings[:FINDINGS_SHOWN])],
+    )
