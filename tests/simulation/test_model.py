@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import event, settings, target
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -227,5 +228,5 @@ class ServiceInATroubledWorld(RuleBasedStateMachine):
                 event(name)
 
 
-TestService = ServiceInATroubledWorld.TestCase
+TestService = pytest.mark.timeout(1200)(ServiceInATroubledWorld.TestCase)  # To shrink a failure takes minutes.
 TestService.settings = settings(stateful_step_count=30)

@@ -148,7 +148,8 @@ class World:
 
     async def _kill(self) -> None:
         process = self.process
-        assert process is not None
+        if process is None:
+            return
         process.dead, process.listening = True, False
         for _, connection, request in self._handlers.values():
             request.cut = request.cut or connection.reply is None
@@ -172,7 +173,9 @@ class World:
             return
         if not process.ended.is_set():
             self.journal.complain(f"it did not end within {process.exit_within_s:.1f} s of SIGTERM")
-        await self._after_the_end(process)
+        if len(self._stalls) == stalled:  # Else time may have run out for what could have been done in it.
+            await self._after_the_end(process)
+        await self._kill()
 
     def ask_to_end(self) -> None:
         """Send SIGTERM, and let everything else go on meanwhile."""
@@ -187,15 +190,12 @@ class World:
         if not self._handlers and (process.admission.events, process.admission.bytes) != (0, 0):
             self.journal.complain(f"{process.admission.events} events in flight, and nobody waits")
         await asyncio.sleep(3 * TIMEOUT_S)
-        if process.dead:
-            return
         left = [task for task in self._tasks_of(process) if task not in process.handling]
         for task in left:
             self.journal.complain(f"a task was left over: {task.get_coro()}")
         unended = [each for each in self.cluster.producers_left if each.owner is process]
         if unended:
             self.journal.complain(f"{len(unended)} producers were left over")
-        await self._kill()
 
     def _take_down(self, process: Process) -> None:
         """Note what its log and its numbers say."""
