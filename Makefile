@@ -8,7 +8,7 @@ COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-h
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test soak faults faults-all check format lock kafka bench-publish clean
+.PHONY: help run test soak simulate faults faults-all check format lock kafka bench-publish clean
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ test: $(VENV)/.dev ## Run all tests, the ones against real Kafka and PostgreSQL 
 
 soak: $(VENV)/.dev ## Run the tests that repeat a fault many times; takes long
 	@$(BIN)/python -m pytest -m slow --timeout 3600 $(ARGS)
+
+simulate: $(VENV)/.dev ## Run the service in simulated worlds: SEEDS=0:5000 for many, SEEDS=123 for one, step by step
+	@exec $(BIN)/python -m tests.simulation $(SEEDS)
 
 faults: $(VENV)/.dev ## Break brokers, network, database, service and clients, the short way; SEED=1 for another run
 	@$(BIN)/python -m pytest tests/faults -m short $(ARGS)
