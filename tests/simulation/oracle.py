@@ -164,8 +164,16 @@ class Bounds:
     unknown_s: float
 
 
-def about_the_key(request: Request, stored: bool, bounds: Bounds, clock: tuple[datetime, datetime], *, works: bool,
-                  worked: bool, stalled_s: float) -> Iterator[str]:
+def about_the_key(
+    request: Request,
+    stored: bool,
+    bounds: Bounds,
+    clock: tuple[datetime, datetime],
+    *,
+    works: bool,
+    worked: bool,
+    stalled_s: float,
+) -> Iterator[str]:
     """A request gets in with a good key only, and is turned away for what is true of its key.
 
     `clock` is the span of dates that the service's clock showed meanwhile. `works` tells whether the

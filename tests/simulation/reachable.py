@@ -69,8 +69,5 @@ EXPECTED: Mapping[str, tuple[str, ...]] = {
 def unreached(counts: Mapping[str, Counter[str]]) -> list[str]:
     """Return what is expected and was not seen once, by kind and name."""
     return [
-        f"{kind}: {name}"
-        for kind, names in EXPECTED.items()
-        for name in names
-        if not counts.get(kind, Counter())[name]
+        f"{kind}: {name}" for kind, names in EXPECTED.items() for name in names if not counts.get(kind, Counter())[name]
     ]

@@ -141,7 +141,9 @@ class NewIdForEachAttempt(Process):
         right, numbers = super().make_ingest(publisher), count()
 
         async def wrong(tenant: Tenant, payloads: Sequence[Any], /, **options: Any) -> Any:
-            return await right(tenant, [p.replace(b'"order-', b'"order%d-' % next(numbers)) for p in payloads], **options)
+            return await right(
+                tenant, [p.replace(b'"order-', b'"order%d-' % next(numbers)) for p in payloads], **options
+            )
 
         return wrong
 

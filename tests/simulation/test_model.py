@@ -27,7 +27,9 @@ GOOD_DRAFTS = st.builds(
     idempotency_key=st.sampled_from([None, "order-1", "order-2"]),
     properties=st.sampled_from(['{"n":1.0}', "{}", '{"indigestible":true}']),
 )
-DRAFTS = st.lists(GOOD_DRAFTS | GOOD_DRAFTS | st.sampled_from(BROKEN).map(lambda b: Draft(broken=b)), min_size=1, max_size=4)
+DRAFTS = st.lists(
+    GOOD_DRAFTS | GOOD_DRAFTS | st.sampled_from(BROKEN).map(lambda b: Draft(broken=b)), min_size=1, max_size=4
+)
 PAUSES = st.sampled_from([(0.0,), (0.0,), (0.0, 0.5, 1.0), (5.0,)])
 WHICH = st.integers(0, 7)
 """Which of the keys or requests that there are, counted from the latest."""
@@ -58,7 +60,9 @@ class ServiceInATroubledWorld(RuleBasedStateMachine):
         self.runner = runner(self.order)
         self.fates = Planned()
 
-    @initialize(seed=st.integers(0, 2**16), nearly_full=st.booleans(), message_bytes_max=st.sampled_from([1 << 20, 1400]))
+    @initialize(
+        seed=st.integers(0, 2**16), nearly_full=st.booleans(), message_bytes_max=st.sampled_from([1 << 20, 1400])
+    )
     def begin(self, seed: int, nearly_full: bool, message_bytes_max: int) -> None:
         self.order.seed(seed)
         self.run(self._begin, seed)

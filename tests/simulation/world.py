@@ -18,7 +18,7 @@ from customersignal_ingest.domain.key import Tenant
 from tests.simulation import oracle
 from tests.simulation.cluster import Cluster
 from tests.simulation.connection import Connection, Reply
-from tests.simulation.database import TIMEOUT_S, Key, KeyDatabase
+from tests.simulation.database import TIMEOUT_S, KeyDatabase
 from tests.simulation.journal import Journal
 from tests.simulation.oracle import Bounds, Request
 from tests.simulation.process import (
