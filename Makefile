@@ -29,10 +29,10 @@ soak: $(VENV)/.dev ## Run the tests that repeat a fault many times; takes long
 simulate: $(VENV)/.dev ## Run the service in simulated worlds: SEEDS=0:5000 for many, SEEDS=123 for one, step by step
 	@exec $(BIN)/python -m tests.simulation $(SEEDS)
 
-faults: $(VENV)/.dev ## Break brokers, network, database, service and clients, the short way; SEED=1 for another run
+faults: $(VENV)/.dev ## Break brokers, network, database, service and clients, the short way; SEEDS=1 for another run
 	@$(BIN)/python -m pytest tests/faults -m short $(ARGS)
 
-faults-all: $(VENV)/.dev ## Break everything; SEEDS=5 for so many times each
+faults-all: $(VENV)/.dev ## Break everything; SEEDS=0:5 for five times each
 	@$(BIN)/python -m pytest tests/faults $(ARGS)
 
 check: $(VENV)/.dev ## Check format, lint, types, import contracts and the lock files

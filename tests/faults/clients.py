@@ -19,7 +19,7 @@ def leaving_while_waiting(stage: Stage) -> Breaking:
         link.harm(answer_delay_s=0.5)
     left = 0
     for n in range(40):
-        event = {"event_type": "left", "timestamp": "2026-11-23T10:00:00Z", "properties": {}, "user_id": f"left-{n}"}
+        event = {"event_type": "left", "timestamp": "2026-11-23T10:00:00Z", "properties": {"n": n}}
         payload = json.dumps(event).encode()
         stage.sent_aside(payload)
         with connected(stage) as connection:

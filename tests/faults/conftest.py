@@ -1,6 +1,5 @@
 """The servers of a run, which all faults share, and the table at its end."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +17,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def network() -> Iterator[Network]:
-    with Network(seed=int(os.environ.get("SEED", "0"))) as network:
+    with Network() as network:
         yield network
 
 

@@ -21,6 +21,7 @@ SINGLE, BATCH = "/v1/events", "/v1/events/batch"
 BATCH_EVENTS = 8
 OPEN_LOOP_MAX = 400
 RETRY_S = 0.25
+IDLE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,7 +158,7 @@ class Http:
     def __init__(self, plan: Plan) -> None:
         address = urlsplit(plan.url)
         self._address = (address.hostname, address.port)
-        self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+        self._idle: list[tuple[float, asyncio.StreamReader, asyncio.StreamWriter]] = []
         self._head = (
             f"POST %s HTTP/1.1\r\nHost: {address.netloc}\r\nX-CS-API-Key: {plan.key}\r\n"
             "Content-Type: application/json\r\nPrefer: return=representation\r\nContent-Length: %d\r\n\r\n"
@@ -165,7 +166,7 @@ class Http:
 
     async def post(self, path: str, body: bytes) -> tuple[int, bytes]:
         """Return status and body of the answer; raises `OSError` or `EOFError` where there is none."""
-        reader, writer = self._idle.pop() if self._idle else await asyncio.open_connection(*self._address)
+        reader, writer = self._kept() or await asyncio.open_connection(*self._address)
         try:
             writer.write((self._head % (path, len(body))).encode() + body)
             first, *fields = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower().split("\r\n")
@@ -177,8 +178,17 @@ class Http:
         if named.get("connection") == "close":
             writer.close()
         else:
-            self._idle.append((reader, writer))
+            self._idle.append((asyncio.get_running_loop().time(), reader, writer))
         return int(first.split()[1]), answer
+
+    def _kept(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
+        """Return a connection that the server has not closed, and is not about to close for want of requests."""
+        while self._idle:
+            since_s, reader, writer = self._idle.pop()
+            if not reader.at_eof() and asyncio.get_running_loop().time() - since_s < IDLE_S:
+                return reader, writer
+            writer.close()
+        return None
 
 
 async def main() -> None:

@@ -5,6 +5,10 @@ import resource
 import signal
 import threading
 import time
+from collections import Counter
+from contextlib import suppress
+
+import httpx
 
 from tests.faults.fault import Breaking, fault
 from tests.faults.stage import DRAIN_DELAY_S, PUBLISH_TIMEOUT_S, Stage
@@ -36,7 +40,7 @@ def sigterm_without_kafka(stage: Stage) -> Breaking:
     yield f"exit code {code} after {took_s:.1f} s; clients were answered 504"
 
 
-@fault("F38", "SIGKILL under load, and a new start", answers={0}, recovery_s=5, restarts=True)
+@fault("F38", "SIGKILL under load, and a new start", answers={0}, recovery_s=5, short=True, restarts=True)
 def sigkill(stage: Stage) -> Breaking:
     stage.service.kill()
     yield f"exit code {stage.service.process.returncode}"
@@ -142,3 +146,37 @@ def freeze(stage: Stage, seconds: float) -> None:
     assert process.status() == "stopped"
     stage.wait(seconds - 0.2)
     process.resume()
+
+
+@fault("F49", "no more memory may be had", answers={0, 500, 503, 504}, recovery_s=8, restarts=True, ready=False)
+def no_more_memory(stage: Stage) -> Breaking:
+    """Large requests meet a limit of memory: some fail, all are answered truly or not at all; it may even end."""
+    process, pid = stage.process(), stage.service.process.pid
+    limit = process.memory_info().vms + 24 * 2**20
+    before = resource.prlimit(pid, resource.RLIMIT_AS)
+    resource.prlimit(pid, resource.RLIMIT_AS, (limit, before[1]))
+    large = {"x": "y" * 800_000}
+    answers: Counter[int] = Counter()
+
+    def send() -> None:
+        for _ in range(8):
+            with suppress(httpx.TransportError):
+                answers[stage.post(stage.keys.secret, properties=large)[0]] += 1
+                continue
+            answers[0] += 1
+
+    threads = [threading.Thread(target=send) for _ in range(24)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers.keys() - {202}, "memory was enough for everybody"
+    ended = stage.service.process.poll()
+    yield f"large requests were answered {dict(sorted(answers.items()))}" + (
+        "" if ended is None else f"; it ended with {ended}"
+    )
+    if ended is None:
+        resource.prlimit(pid, resource.RLIMIT_AS, before)
+    else:
+        stage.service.start()
+    stage.service.ready()

@@ -19,8 +19,10 @@ from tests.faults.verdict import verify
 for kind in ("brokers", "topic", "network", "database", "service", "clients"):
     import_module(f"tests.faults.{kind}")
 
-FIRST_SEED = int(os.environ.get("SEED", "0"))
-SEEDS = range(FIRST_SEED, FIRST_SEED + int(os.environ.get("SEEDS", "1")))
+FIRST, _, END = os.environ.get("SEEDS", "0").partition(":")
+SEEDS = range(int(FIRST), int(END or int(FIRST) + 1))
+"""`SEEDS=0:5` are five, `SEEDS=3` is one; a seed decides which node it hits, and when."""
+
 EVERY_FAULT = [
     pytest.param(each, id=str(each), marks=[pytest.mark.short] if each.short else [])
     for each in sorted(FAULTS, key=lambda fault: fault.number)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from customersignal_ingest.proof.checker import Checker, Kind
+from customersignal_ingest.proof.content import found
 from customersignal_ingest.proof.journal import read
 from tests.integration.servers.kafka import Kafka
 
@@ -32,7 +33,8 @@ def verify(journals: Sequence[Path], kafka: Kafka, topic: str) -> Verdict:
         for record in records:
             checker.add_record(record)
         report = checker.report()
-    copies = Counter(dict(record.headers)["event_id"] for record in records)
+    contents = [found(record) for record in records]
+    copies = Counter(content.identity for content in contents if content is not None)
     complaints = [f"{times} times {kind}" for kind, times in report.wrong.items()]
     return Verdict(
         lost=report.wrong[Kind.MISSING],
