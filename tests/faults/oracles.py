@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from tests.faults.fault import Fault
-from tests.faults.stage import PEPPER, Load, Request, Samples, Stage
+from tests.faults.stage import PEPPER, Request, Samples, Stage
 from tests.integration.servers.postgres import PASSWORD
 
 CALM_MS = 2_000
@@ -18,7 +18,7 @@ CALM_MS = 2_000
 
 DARK_MS = 5_000
 """So long without any 202 while clients wait for one, and the service must not say that it is ready: three
-seconds until a missing confirmation counts, one until health looks again, one for a busy machine."""
+seconds until a missing confirmation counts, one until health is looked at again, one for a busy machine."""
 
 BRIGHT_MS = 4_000
 """So long nothing but 202, promptly, and the service must say that it is ready."""
@@ -59,11 +59,11 @@ class Resources:
     rss_bytes: int
 
 
-def gap_s(load: Load) -> float:
+def gap_s(requests: Iterable[Request]) -> float:
     """Return the longest that any waiting client was without a 202, once it had its first."""
     moments: dict[str, list[int]] = {}
-    for request in load.accepted():
-        if request.kind == "waiting" and request.answered_ms is not None:
+    for request in requests:
+        if request.kind == "waiting" and request.status == 202 and request.answered_ms is not None:
             moments.setdefault(request.client, []).append(request.answered_ms)
     gaps = [after - before for each in moments.values() for before, after in pairwise(each)]
     return max(gaps, default=0) / 1000
@@ -83,8 +83,8 @@ def about_answers(fault: Fault, requests: Iterable[Request], moments: Moments) -
     yield from (f"{times} times {what}" for what, times in wrong.items() if times)
 
 
-def about_times(fault: Fault, load: Load, moments: Moments) -> Iterator[str]:
-    gap, recovery = gap_s(load), (moments.recovered_ms - moments.mended_ms) / 1000
+def about_times(fault: Fault, requests: Iterable[Request], moments: Moments) -> Iterator[str]:
+    gap, recovery = gap_s(requests), (moments.recovered_ms - moments.mended_ms) / 1000
     if fault.gap_s is not None and gap > fault.gap_s:
         yield f"a client was without a 202 for {gap:.1f} s, at most {fault.gap_s:g} s are right"
     if not fault.ends and recovery > fault.recovery_s:
@@ -126,9 +126,9 @@ class _Seen:
     def bright(self, since_ms: int, until_ms: int) -> bool:
         """Everybody was accepted, at once."""
         there = [r for r in self._requests if r.sent_ms <= until_ms and (r.answered_ms or until_ms) >= since_ms]
-        settled = [r for r in there if r.sent_ms < until_ms - PROMPT_MS]
-        prompt = all(r.status == 202 and (r.answered_ms or until_ms) - r.sent_ms < PROMPT_MS for r in settled)
-        return len(settled) > 20 and prompt and min(r.sent_ms for r in there) < since_ms + PROMPT_MS
+        due = [r for r in there if r.answered_ms or r.sent_ms < until_ms - PROMPT_MS]
+        prompt = all(r.status == 202 and (r.answered_ms or until_ms) - r.sent_ms < PROMPT_MS for r in due)
+        return len(due) > 20 and prompt and min(r.sent_ms for r in due) < since_ms + PROMPT_MS
 
 
 def about_counters(samples: Samples, requests: Sequence[Request]) -> Iterator[str]:

@@ -4,13 +4,12 @@ import random
 import time
 import uuid
 from collections import Counter
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from tests.faults.cluster import LinkedCluster
-from tests.faults.fault import Fault
+from tests.faults.fault import Breaking, Fault
 from tests.faults.oracles import (
     CALM_MS,
     Moments,
@@ -24,7 +23,7 @@ from tests.faults.oracles import (
     gap_s,
 )
 from tests.faults.report import Row
-from tests.faults.stage import BUSY, DRAIN_DELAY_S, PUBLISH_TIMEOUT_S, Keys, Request, Stage, now_ms
+from tests.faults.stage import BUSY, DRAIN_DELAY_S, PUBLISH_TIMEOUT_S, Keys, Stage, now_ms
 from tests.faults.verdict import Verdict, verify
 from tests.faults.watch import Watch
 
@@ -72,48 +71,43 @@ class Play:
         self._fault, self._stage, self._seed = fault, stage, seed
         self._began = time.monotonic()
         self._complaints: list[str] = []
-        self._fired = ""
+        self._fired: list[str] = []
 
     def run(self) -> Row:
         """Break, mend, let everybody recover, read everything back, and say what was seen."""
         fault, stage = self._fault, self._stage
-        breaking = iter(fault.how(stage))
-        with ExitStack() as stack:
-            if fault.at_start:
-                broken_ms = now_ms()
-                self._fired = next(breaking)
-            stage.start_service()
-            stage.service.live() if fault.at_start else stage.service.ready()
-            before = self._resources()
-            watch = stack.enter_context(Watch(stage.service))
+        breaking = fault.how(stage)
+        broken_ms = self._break(breaking) if fault.at_start else 0
+        stage.start_service()
+        stage.service.live() if fault.at_start else stage.service.ready()
+        before = self._resources()
+        with Watch(stage.service) as watch:
             stage.start_load(**fault.plan)
             if not fault.at_start:
                 stage.until(lambda: len(stage.load.accepted()) > BUSY)
-                broken_ms = now_ms()
-                self._fired = next(breaking)
-            assert self._fired, "a fault has to say how one could tell that it fired"
+                broken_ms = self._break(breaking)
             stage.wait(fault.lasts_s)
-            self._fired = "; ".join([self._fired, *breaking])
+            self._fired += [*breaking]
             moments = self._recovered(broken_ms, now_ms())
             for load in stage.loads:
                 load.end()
-            watch.end()
-        requests = stage.requests
-        if not fault.ends:
-            self._complaints += self._about_the_process(before, requests)
-            stage.service.process.terminate()
-        code = stage.service.process.wait(DRAIN_DELAY_S + PUBLISH_TIMEOUT_S + 5)
+        self._complaints += self._about_the_process(before)
         stage.cluster.heal()
         verdict = verify(stage.journals, stage.cluster, stage.topic)
         self._complaints += [
-            *([f"exit code {code}"] if code else []),
             *verdict.complaints,
-            *about_answers(fault, requests, moments),
-            *about_times(fault, stage.load, moments),
-            *about_health(fault, watch.looks, requests),
+            *about_answers(fault, stage.requests, moments),
+            *about_times(fault, stage.load.requests, moments),
+            *about_health(fault, watch.looks, stage.requests),
             *about_logs(stage),
         ]
         return self._row(moments, verdict)
+
+    def _break(self, breaking: Breaking) -> int:
+        """Return when it began; the fault has made sure that it fired."""
+        began_ms = now_ms()
+        self._fired.append(next(breaking))
+        return began_ms
 
     def _recovered(self, broken_ms: int, mended_ms: int) -> Moments:
         stage, recovered_ms = self._stage, mended_ms
@@ -124,15 +118,17 @@ class Play:
             stage.wait(2 * CALM_MS / 1000)
         return Moments(broken_ms=broken_ms, mended_ms=mended_ms, recovered_ms=recovered_ms, ended_ms=now_ms())
 
-    def _about_the_process(self, before: Resources, requests: list[Request]) -> list[str]:
-        if self._fault.restarts:
-            return []
-        stage = self._stage
-        stage.until(lambda: not stage.metrics().total("cs_ingest_in_flight_events"), within_s=5)
-        return [
-            *about_counters(stage.metrics(), [*requests, *stage.asides]),
-            *about_resources(before, self._resources()),
-        ]
+    def _about_the_process(self, before: Resources) -> Iterator[str]:
+        """Look at what it has counted and what it holds, and let it end in order."""
+        fault, stage = self._fault, self._stage
+        if not fault.ends and not fault.restarts:
+            stage.until(lambda: not stage.metrics().total("cs_ingest_in_flight_events"), within_s=5)
+            yield from about_counters(stage.metrics(), [*stage.requests, *stage.asides])
+            yield from about_resources(before, self._resources())
+        if not fault.ends:
+            stage.service.process.terminate()
+        if code := stage.service.process.wait(DRAIN_DELAY_S + PUBLISH_TIMEOUT_S + 5):
+            yield f"exit code {code}"
 
     def _resources(self) -> Resources:
         process = self._stage.process()
@@ -149,14 +145,14 @@ class Play:
             fault=fault.number,
             name=fault.name,
             seed=self._seed,
-            fired=self._fired,
+            fired="; ".join(self._fired),
             sent=outcomes.total(),
             accepted=outcomes[202],
             unknown=unknown,
             refused=outcomes.total() - outcomes[202] - unknown,
             lost=verdict.lost,
             twice=verdict.twice,
-            gap_s=gap_s(stage.load),
+            gap_s=gap_s(stage.load.requests),
             gap_bound_s=fault.gap_s,
             recovery_s=None if fault.ends else (moments.recovered_ms - moments.mended_ms) / 1000,
             recovery_bound_s=None if fault.ends else fault.recovery_s,

@@ -87,16 +87,20 @@ class Link:
 
     def forget(self) -> None:
         """Lose everything on the connections there are, without telling anybody; new ones work."""
-        self._network.call(lambda: [each.forget() for each in self._connections])
+        self._network.call(lambda: self._to_each(_Connection.forget))
 
     def reset(self) -> None:
         """Reset every connection."""
-        self._network.call(lambda: [each.reset() for each in list(self._connections)])
+        self._network.call(lambda: self._to_each(_Connection.reset))
 
     async def listen(self) -> asyncio.Server:
         server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, limit=CHUNK_BYTES)
         self.port = server.sockets[0].getsockname()[1]
         return server
+
+    def _to_each(self, do: Callable[["_Connection"], None]) -> None:
+        for connection in self._connections:
+            do(connection)
 
     def _set(self, harm: Harm) -> None:
         self._harm, self._cuts_left = harm, harm.cuts
