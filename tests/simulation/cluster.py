@@ -73,6 +73,7 @@ class Cluster:
         self.message_bytes_max = MESSAGE_BYTES_MAX
         self.first_sequence = 0
         self.on_handed_over: Callable[[bytes], None] = lambda _value: None
+        self.turned_down_alone: set[bytes] = set()
         self._ends = [0] * PARTITIONS
 
     def fate(self, fates: Sequence[str]) -> str:
@@ -107,8 +108,8 @@ class Cluster:
 
     @property
     def producers_left(self) -> list["SimulatedProducer"]:
-        """Those that were started, and neither died with their process nor ended."""
-        return [each for each in self.producers if each.started and not each.ended and not each.owner.dead]
+        """Those that were begun, and neither died with their process nor ended."""
+        return [each for each in self.producers if each.begun and not each.ended and not each.owner.dead]
 
 
 class SimulatedKafka:
@@ -168,7 +169,7 @@ class SimulatedProducer:
 
     def __init__(self, cluster: Cluster, owner: Owner) -> None:
         self.owner = owner
-        self.started = self.ended = False
+        self.begun = self.ended = False
         self._cluster, self._journal, self._chance = cluster, cluster.journal, cluster.chance
         self._sequences = [cluster.first_sequence] * PARTITIONS
         self._poisoned: set[int] = set()
@@ -178,6 +179,7 @@ class SimulatedProducer:
     # What the publisher may ask.
 
     async def start(self) -> None:
+        self.begun = True
         how = self._cluster.fate(STARTS)
         await asyncio.sleep(self._chance.uniform(0.001, 0.05))
         if how == "never starts":
@@ -186,7 +188,6 @@ class SimulatedProducer:
             await asyncio.sleep(self._chance.uniform(0.5, 14.0))
         if how == "fails to start" or self._cluster.away:
             raise Unavailable("no broker answers")
-        self.started = True
 
     async def send(self, batch: Builder, partition: int, settled: Callable[[Verdict], None], /) -> None:
         assert isinstance(batch, SimulatedBatch)
@@ -243,6 +244,8 @@ class SimulatedProducer:
         self._journal.note(f"batch {partition} {len(batch.records)} {fate}")
         soon, later = self._chance.uniform(0.001, 0.03), self._cluster.late_s * self._chance.uniform(0.7, 1.6)
         verdict = self._verdict(fate, partition)
+        if isinstance(verdict, TurnedDown) and len(batch.records) == 1:
+            self._cluster.turned_down_alone.add(batch.records[0][2])
         if fate == "producer dies":
             self._died = True
         if fate == "partition poisoned" or isinstance(verdict, Lost | TurnedDown | Denied):

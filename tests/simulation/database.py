@@ -29,6 +29,7 @@ class Key:
     tenant: Tenant
     made_at: float
     revoked_at: float = float("inf")
+    announced_at: float = float("inf")
     expires_at: datetime | None = None
     expiry_set_at: float = float("-inf")
 
@@ -86,10 +87,14 @@ class KeyDatabase:
         self._journal.count("keys", how)
         self._journal.note(f"{key.key_id} {how}")
         if self.mode in ("up", "slow") and self._chance.random() < 0.5:  # Announcements may be lost.
-            hashed = [digest(key.secret, pepper) for pepper in PEPPERS]
-            for tell in self._listeners:
-                for each in hashed:
-                    asyncio.get_running_loop().call_later(self._chance.uniform(0.0, 0.1), tell, each)
+            asyncio.get_running_loop().call_later(self._chance.uniform(0.0, 0.1), self._announce, key)
+
+    def _announce(self, key: Key) -> None:
+        for tell in self._listeners:
+            for pepper in PEPPERS:
+                tell(digest(key.secret, pepper))
+        if key.revoked_at <= _now():
+            key.announced_at = min(key.announced_at, _now())
 
     async def answer(self, wanted: Digest) -> ApiKey | None:
         """Look up, early or late within the time it takes."""

@@ -157,11 +157,15 @@ def about_content(record: StoredRecord, attempt: Attempt) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """How long a change of a key may go unnoticed: while its database works, while it does not, an unknown key."""
+    """How long a change of a key may go unnoticed.
+
+    While its database works, while it does not, of an unknown key, and after it was announced.
+    """
 
     fresh_s: float
     stale_s: float
     unknown_s: float
+    told_s: float
 
 
 def about_the_key(
@@ -188,6 +192,8 @@ def about_the_key(
             yield f"{_name(request)}: let in without a good key"
         elif key.revoked_at < since:
             yield f"{_name(request)}: let in {request.sent_at - key.revoked_at:.1f} s after its key was revoked"
+        elif works and key.announced_at < request.sent_at - bounds.told_s - stalled_s:
+            yield f"{_name(request)}: let in though it was announced that its key is revoked"
         elif key.expires_at is not None and key.expires_at <= clock[0] and key.expiry_set_at < since:
             yield f"{_name(request)}: let in with an expired key"
     match request.code:

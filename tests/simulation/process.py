@@ -34,9 +34,9 @@ DRAIN_DELAY_S = 0.3
 EVENTS_MAX = 12
 BYTES_MAX = 20_000
 TENANT_SHARE = 0.6
-KEYS_TTL_S = 3.0
-KEYS_STALE_S = 15.0
-QUEUE_RECORDS_MAX = 11
+KEYS_TTL_S = 2.0
+KEYS_STALE_S = 6.0
+QUEUE_RECORDS_MAX = 14
 
 _running: contextvars.ContextVar["Process"] = contextvars.ContextVar("process")
 
@@ -61,6 +61,7 @@ class Process:
         self.dead = self.listening = False
         self.ended = asyncio.Event()
         self.asked_to_stop = asyncio.Event()
+        self.drains_since = float("inf")
         self.handling: dict[asyncio.Task[None], None] = {}
         self.log = Lines()
         self.metrics = Metrics(version="1", publisher="simulated")

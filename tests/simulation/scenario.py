@@ -66,7 +66,7 @@ class _Run:
             await self._prepare()
             until = world.time + chance.uniform(3.0, 15.0)
             actors = [asyncio.create_task(self._client(until)) for _ in range(chance.randint(1, 5))]
-            actors.append(asyncio.create_task(self._trouble(until)))
+            actors += [asyncio.create_task(self._trouble(until)) for _ in range(2)]
             await asyncio.wait(actors)
             for actor in actors:
                 actor.result()
@@ -108,8 +108,8 @@ class _Run:
                 request = world.send(again)
                 if again.leaves_s is not None or chance.random() < 0.1:
                     # Does not wait for the answer; may send again meanwhile.
-                    await asyncio.sleep(chance.uniform(0.0, 3.0))
-                    if chance.random() < 0.1:
+                    await asyncio.sleep(chance.uniform(0.0, chance.choice([0.3, 3.0])))
+                    if chance.random() < 0.2:
                         world.cut(request)
                     again = self._again(again, again.drafts) if chance.random() < 0.5 else None
                 else:
@@ -208,7 +208,7 @@ class _Run:
 
     async def _keys_trouble(self) -> None:
         self.world.database.become(self.chance.choice(MODES[1:]))
-        await asyncio.sleep(self.chance.choice([0.1, 2.0, 8.0, 25.0]))
+        await asyncio.sleep(self.chance.choice([0.1, 2.0, 8.0, 15.0]))
         self.world.database.become("up")
 
     async def _change_of_keys(self) -> None:
@@ -232,8 +232,13 @@ class _Run:
         world, chance = self.world, self.chance
         secret = chance.choice(world.database.keys).secret
         world.journal.count("world", "floods")
-        for _ in range(chance.randint(5, 15)):
-            world.send(Message(secret=secret, drafts=[self._draft() for _ in range(3)], batch=True))
+        for _ in range(chance.randint(1, 3)):
+            drafts = [self._draft() for _ in range(3)]
+            sent = [world.send(Message(secret=secret, drafts=drafts, batch=True)) for _ in range(5)]
+            if chance.random() < 0.5:
+                await asyncio.sleep(0.5)
+                for request in sent:
+                    world.cut(request)
 
     async def _cluster_in_pieces(self) -> None:
         """Some batches fail, others hang, so that producers are replaced faster than they are done."""
@@ -247,9 +252,10 @@ class _Run:
         world.cluster.choose = before
 
     async def _restart(self) -> None:
-        if self.world.process is not None:
-            await self.world.sigterm()
-            await self._come_back()
+        self.world.ask_to_end()
+        if self.world.ending is not None:
+            await asyncio.wait({self.world.ending})
+        await self._come_back()
 
     async def _crash(self) -> None:
         if self.world.process is not None:
@@ -258,4 +264,5 @@ class _Run:
 
     async def _come_back(self) -> None:
         await asyncio.sleep(self.chance.uniform(0.0, 1.0))
-        self.world.start_process()
+        if self.world.process is None:
+            self.world.start_process()

@@ -159,7 +159,7 @@ def _about_the_record(attempt: Attempt, record: StoredRecord) -> Iterator[str]:
 
 
 def _about_order(attempts: Iterable[Attempt]) -> Iterator[str]:
-    """Of one user's events, one sent after the other was accepted is stored after it."""
+    """Of one user's events, one sent after the other was accepted, or after it in one batch, is stored after it."""
     latest: dict[tuple[str, str], list[tuple[Attempt, int]]] = {}
     for attempt in attempts:
         if attempt.row is None or attempt.row.status != "accepted" or attempt.draft.user_id is None:
@@ -168,7 +168,7 @@ def _about_order(attempts: Iterable[Attempt]) -> Iterator[str]:
             continue
         offset = int(str(attempt.row.receipt).rpartition("/")[2])
         before = latest.setdefault((attempt.tenant.tenant_id, attempt.draft.user_id), [])
-        if any((e.answered or 0) < attempt.began and at >= offset for e, at in before):
+        if any(((e.answered or 0) < attempt.began or e.began == attempt.began) and at >= offset for e, at in before):
             yield f"{attempt.mark}: stored before what its user had been told of"
         before.append((attempt, offset))
 
