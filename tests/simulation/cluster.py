@@ -242,7 +242,10 @@ class SimulatedProducer:
         for _, _, value, _ in batch.records:
             self._cluster.on_handed_over(value)
         self._journal.note(f"batch {partition} {len(batch.records)} {fate}")
-        soon, later = self._chance.uniform(0.001, 0.03), self._cluster.late_s * self._chance.uniform(0.7, 1.6)
+        soon, later = (
+            self._chance.uniform(0.001, 0.03),
+            self._cluster.late_s * self._chance.choice([0.8, 0.9, 1.0, 1.5]),
+        )
         verdict = self._verdict(fate, partition)
         if isinstance(verdict, TurnedDown) and len(batch.records) == 1:
             self._cluster.turned_down_alone.add(batch.records[0][2])

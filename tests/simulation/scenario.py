@@ -243,7 +243,7 @@ class _Run:
     async def _cluster_in_pieces(self) -> None:
         """Some batches fail, others hang, so that producers are replaced faster than they are done."""
         world, chance = self.world, self.chance
-        in_turn = cycle(["silence", "error"])
+        in_turn = cycle([chance.choice(["silence", "confirmed late"]), "error"])
         before, world.cluster.choose = world.cluster.choose, lambda fates: next(in_turn) if fates is FATES else fates[0]
         for _ in range(12):
             secret = chance.choice(world.database.keys).secret

@@ -21,7 +21,7 @@ from tests.simulation.cluster import SimulatedKafka, SimulatedProducer
 from tests.simulation.process import Process
 from tests.simulation.scenario import simulate
 
-SEEDS = 120
+SEEDS = 300
 
 
 @dataclass
