@@ -70,6 +70,9 @@ class _Run:
             await asyncio.wait(actors)
             for actor in actors:
                 actor.result()
+            if chance.random() < 0.2:
+                world.cluster.heal()
+                world.stall(chance.uniform(6.0, 8.0) * 3600)
             complaints = await world.finish()
         return Outcome(
             seed=self.seed,
@@ -183,9 +186,6 @@ class _Run:
             world.watch()
             if troubles and world.time < until:
                 await chance.choice(troubles)()
-        if chance.random() < 0.2:
-            world.cluster.heal()
-            world.stall(chance.uniform(6.0, 8.0) * 3600)
 
     async def _kafka_away(self) -> None:
         self.world.cluster.away = True

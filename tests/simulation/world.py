@@ -442,8 +442,15 @@ class World:
         return before + [offset for at, offset in self._offsets if since < at <= until]
 
     def _stalled(self, since: float, until: float) -> float:
-        """How long the machine stood still in that time; each time costs a little more than it lasts."""
-        return sum(seconds + 0.3 for at, seconds in self._stalls if at <= until and at + seconds >= since)
+        """How long the machine stood still in that time, or just before; each time costs a little more than it lasts.
+
+        What began before one stall may end after the next.
+        """
+        total = 0.0
+        for at, seconds in reversed(self._stalls):
+            if at <= until and at + seconds >= since - total:
+                total += seconds + 0.3
+        return total
 
     def _stalled_since(self, number: int) -> float:
         return sum(seconds + 0.3 for _, seconds in self._stalls[number:])
