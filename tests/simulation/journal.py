@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import logging
 from collections import Counter
 
 
@@ -23,9 +24,9 @@ class Journal:
         if self.trace is not None:
             self.trace.append(line)
 
-    def count(self, kind: str, what: str) -> None:
+    def count(self, kind: str, what: str, times: int = 1) -> None:
         """Count what happened, for the summary."""
-        self.counts.setdefault(kind, Counter())[what] += 1
+        self.counts.setdefault(kind, Counter())[what] += times
 
     def complain(self, complaint: str) -> None:
         """Say what must not happen, at the moment it does."""
@@ -35,3 +36,26 @@ class Journal:
     @property
     def digest(self) -> str:
         return self._sha.hexdigest()
+
+
+class Heard(logging.Handler):
+    """Keeps what the package logs by the standard library, while it is used as a context."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(self.format(record))
+
+    def __enter__(self) -> "Heard":
+        log = logging.getLogger("customersignal_ingest")
+        self._before = log.propagate
+        log.propagate = False
+        log.addHandler(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        log = logging.getLogger("customersignal_ingest")
+        log.propagate = self._before
+        log.removeHandler(self)

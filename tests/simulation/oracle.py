@@ -49,6 +49,7 @@ class Request:
     began: int
     sent_at: float
     attempts: Sequence[Attempt] = ()
+    process: object = None
     refused: bool = False
     body_at: float | None = None
     answered_at: float | None = None

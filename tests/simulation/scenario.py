@@ -72,7 +72,7 @@ class _Run:
                 actor.result()
             if chance.random() < 0.2:
                 world.cluster.heal()
-                world.stall(chance.uniform(6.0, 8.0) * 3600)
+                world.clocks.stall(chance.uniform(6.0, 8.0) * 3600)
             complaints = await world.finish()
         return Outcome(
             seed=self.seed,
@@ -218,15 +218,15 @@ class _Run:
             case "make":
                 await world.database.make(chance.choice([ACME, ACME_WEB, GLOBEX]))
             case "revoke":
-                await world.database.revoke(key, world.date())
+                await world.database.revoke(key, world.clocks.date())
             case "expire":
-                await world.database.expire(key, world.in_seconds(chance.uniform(0.0, 6.0)))
+                await world.database.expire(key, world.clocks.date(chance.uniform(0.0, 6.0)))
 
     async def _stall(self) -> None:
-        self.world.stall(self.chance.choice([0.5, 1.2, 4.0, 10.0]))
+        self.world.clocks.stall(self.chance.choice([0.5, 1.2, 4.0, 10.0]))
 
     async def _step_clock(self) -> None:
-        self.world.step_clock(self.chance.choice([-864_000.0, -7200.0, -1.0, 0.0, 1.0, 7200.0, 864_000.0]))
+        self.world.clocks.step(self.chance.choice([-864_000.0, -7200.0, -1.0, 0.0, 1.0, 7200.0, 864_000.0]))
 
     async def _flood(self) -> None:
         world, chance = self.world, self.chance

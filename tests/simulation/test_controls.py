@@ -13,8 +13,9 @@ from customersignal_ingest.adapters.outbound.kafka.publisher import Kafka
 from customersignal_ingest.domain.errors import Unavailable
 from customersignal_ingest.domain.event import Record
 from customersignal_ingest.domain.key import ApiKey, Digest, Tenant
-from customersignal_ingest.domain.outcome import NotStored, Outcome, Stored, Unknown
+from customersignal_ingest.domain.outcome import NotStored, Outcome, Refused, Stored, Unknown
 from customersignal_ingest.ingest import Authenticate, Ingest
+from customersignal_ingest.metrics import Counted
 from customersignal_ingest.policies import CachedKeys
 from customersignal_ingest.ports import EventPublisher, KeyRepository
 from tests.simulation.cluster import SimulatedKafka, SimulatedProducer
@@ -159,6 +160,18 @@ class LogsTheKey(Process):
         return wrong
 
 
+class CountsTwice(Process):
+    def make_ingest(self, publisher: EventPublisher) -> Ingest:
+        return Counted(super().make_ingest(publisher), self.metrics)
+
+
+class RefusesAWholeBatchForOneRecord(Around):
+    async def publish(self, records: Sequence[Record], /) -> Sequence[Outcome]:
+        outcomes = await self.behind.publish(records)
+        refused = [each for each in outcomes if isinstance(each, Refused)]
+        return refused[:1] * len(outcomes) if refused else outcomes
+
+
 class KeepsItsLeases(Process):
     def make_publisher(self) -> EventPublisher:
         self.admission.give_back = lambda *_: None  # type: ignore[method-assign]  # wrong on purpose
@@ -180,6 +193,8 @@ class KeepsItsLeases(Process):
         (NeverAsksAgain, "after its key was revoked"),
         (NewIdForEachAttempt, "event_ids"),
         (LogsTheKey, "a secret is in the log"),
+        (CountsTwice, "the metrics"),
+        (with_publisher(RefusesAWholeBatchForOneRecord), "refused, and no broker turned it down alone"),
         (KeepsItsLeases, "in flight, and nobody waits"),
     ],
     ids=lambda value: value.__name__ if isinstance(value, type) else None,

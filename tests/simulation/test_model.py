@@ -176,12 +176,12 @@ class ServiceInATroubledWorld(RuleBasedStateMachine):
     @rule(which=WHICH)
     def key_is_revoked(self, which: int) -> None:
         keys = self.world.database.keys
-        self.run(self.world.database.revoke, keys[-1 - which % len(keys)], self.world.date())
+        self.run(self.world.database.revoke, keys[-1 - which % len(keys)], self.world.clocks.date())
 
     @rule(which=WHICH, seconds=st.sampled_from([0.0, 1.0, 5.0]))
     def key_expires(self, which: int, seconds: float) -> None:
         keys = self.world.database.keys
-        self.run(self.world.database.expire, keys[-1 - which % len(keys)], self.world.in_seconds(seconds))
+        self.run(self.world.database.expire, keys[-1 - which % len(keys)], self.world.clocks.date(seconds))
 
     # Time and machines.
 
@@ -191,11 +191,11 @@ class ServiceInATroubledWorld(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([0.5, 1.2, 4.0, 10.0]))
     def machine_stalls(self, seconds: float) -> None:
-        self.run(self.world.stall, seconds)
+        self.run(self.world.clocks.stall, seconds)
 
     @rule(seconds=st.sampled_from([-864_000.0, -7200.0, -1.0, 0.0, 1.0, 7200.0]))
     def clock_steps(self, seconds: float) -> None:
-        self.run(self.world.step_clock, seconds)
+        self.run(self.world.clocks.step, seconds)
 
     @rule()
     def sigterm(self) -> None:

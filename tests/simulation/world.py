@@ -5,22 +5,21 @@ Hypothesis; `finish` heals everything, lets it drain, and returns what broke the
 """
 
 import asyncio
-import logging
 import random
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
 from customersignal_ingest.domain.key import Tenant
 from customersignal_ingest.domain.partition import partition_for
 from tests.simulation import oracle
+from tests.simulation.clocks import Clocks
 from tests.simulation.cluster import PARTITIONS, Cluster
 from tests.simulation.connection import Connection, Reply
 from tests.simulation.database import TIMEOUT_S, KeyDatabase
-from tests.simulation.journal import Journal
+from tests.simulation.journal import Heard, Journal
 from tests.simulation.oracle import Bounds, Request
 from tests.simulation.process import (
     BODY_TIMEOUT_S,
@@ -35,7 +34,6 @@ from tests.simulation.process import (
 from tests.unit.law import Draft, Law, said_in
 from tests.unit.simulated_time import SimulatedLoop, everyone_waits
 
-BEGAN = datetime(2026, 11, 23, 10, tzinfo=UTC)
 ACME, GLOBEX = Tenant(tenant_id="acme"), Tenant(tenant_id="globex")
 ACME_WEB = Tenant(tenant_id="acme", project_id="web")
 
@@ -44,6 +42,7 @@ HEALED_WITHIN_S = 24.0
 ANSWER_WITHIN_S = PUBLISH_TIMEOUT_S + 2 * TIMEOUT_S + 0.2
 LATE_S = PUBLISH_TIMEOUT_S + 0.5
 DRAINING_PRODUCERS_MAX = 7
+OUTCOMES = ("stored", "rejected", "refused", "not_stored", "unknown")
 BOUNDS = Bounds(fresh_s=KEYS_TTL_S + 0.1, stale_s=KEYS_STALE_S + 0.1, unknown_s=5.1, told_s=0.1)
 KEYS_REST_S = 2.5
 """What an outage of the key database may cost after its end: a look-up that fails, and the pause after it."""
@@ -73,6 +72,7 @@ class World:
         self.loop, self.chance, self._make_process = loop, chance, process
         self.journal = Journal(keep_trace=keep_trace)
         loop.set_exception_handler(self._unhandled)
+        self.clocks = Clocks(loop, self.journal)
         self.cluster = Cluster(self.journal, chance, late_s=LATE_S)
         self.cluster.on_handed_over = self._handed_over
         self.database = KeyDatabase(self.journal, chance)
@@ -83,40 +83,15 @@ class World:
         self._handlers: dict[int, tuple[asyncio.Task[None], Connection, Request]] = {}
         self._handed_over_marks: dict[str, Request] = {}
         self._request_of: dict[str, Request] = {}
-        self._stalls: list[tuple[float, float]] = []
-        self._offsets: list[tuple[float, timedelta]] = [(float("-inf"), timedelta())]
         self.heard = Heard()
-
-    # Time.
 
     @property
     def time(self) -> float:
         return self.loop.now_s
 
-    def date(self) -> datetime:
-        """What the world's own clock says, and operators' clocks with it."""
-        return BEGAN + timedelta(seconds=self.time)
-
-    def in_seconds(self, seconds: float) -> datetime:
-        """That moment by the same clock."""
-        return self.date() + timedelta(seconds=seconds)
-
-    def service_date(self) -> datetime:
-        """What the clock of the service's machine says."""
-        return self.date() + self._offsets[-1][1]
-
-    def step_clock(self, seconds: float) -> None:
-        """Set the clock of the service's machine."""
-        self.journal.note(f"clock {seconds:+.0f} s")
-        self.journal.count("world", "clock steps")
-        self._offsets.append((self.time, timedelta(seconds=seconds)))
-
-    def stall(self, seconds: float) -> None:
-        """Let the machine stand still."""
-        self.journal.note(f"stall {seconds:.1f} s")
-        self.journal.count("world", "stalls")
-        self._stalls.append((self.time, seconds))
-        self.loop.now_s += seconds
+    def _spent(self, since: float) -> float:
+        """How much time there was to do something."""
+        return self.time - since - self.clocks.stalled(since, self.time)
 
     # The process.
 
@@ -133,7 +108,7 @@ class World:
             database=self.database,
             journal=self.journal,
             chance=self.chance,
-            now=self.service_date,
+            now=self.clocks.service_date,
         )
         self.processes.append(process)
         process.start()
@@ -169,16 +144,17 @@ class World:
         assert process is not None
         self.journal.note("SIGTERM")
         self.journal.count("world", "SIGTERMs")
-        due, stalled = self.time + process.exit_within_s, len(self._stalls)
+        asked_at = process.drains_since = self.time
         process.asked_to_stop.set()
-        process.drains_since = self.time
-        while not process.ended.is_set() and not process.dead and self.time < due + self._stalled_since(stalled):
+        while not process.ended.is_set() and not process.dead and self._spent(asked_at) < process.exit_within_s:
             await asyncio.sleep(0.1)
         if process.dead:
             return
         if not process.ended.is_set():
             self.journal.complain(f"it did not end within {process.exit_within_s:.1f} s of SIGTERM")
-        if len(self._stalls) == stalled:  # Else time may have run out for what could have been done in it.
+        if not self.clocks.stalled(
+            asked_at, self.time
+        ):  # Else time may have run out for what could have been done in it.
             await self._after_the_end(process)
         await self._kill(process)
 
@@ -206,8 +182,8 @@ class World:
         """Note what its log and its numbers say."""
         self.heard.lines += map(str, process.log.lines)
         for cause, times in process.publisher.restarts.items():
-            self.journal.counts.setdefault("retirements", oracle.Counter())[cause] += times
-        self.journal.counts.setdefault("world", oracle.Counter())["late confirmations"] += process.publisher.late_acks
+            self.journal.count("retirements", cause, times)
+        self.journal.count("world", "late confirmations", process.publisher.late_acks)
         for line in process.log.lines:
             if "error.reason" in line:
                 self.journal.count("reasons", line["error.reason"])
@@ -229,6 +205,7 @@ class World:
             request.refused, request.ended_at = True, self.time
             self.journal.count("answers", "connection refused")
             return request
+        request.process = process
         request.attempts = self.law.begin(key.tenant if key else Tenant(tenant_id="nobody"), message.drafts)
         self._request_of |= {attempt.mark: request for attempt in request.attempts}
         connection = self._connect(message, request)
@@ -358,13 +335,13 @@ class World:
     async def _expect_progress(self) -> None:
         await self.listening()
         key = await self.database.make(ACME)
-        began, stalls = self.time, len(self._stalls)
+        began = self.time
         while True:
             drafts = [Draft(user_id=user) for user in USERS.values()]
             probe = await self.answer_to(self.send(Message(secret=key.secret, drafts=drafts, batch=True)))
             if probe.status == 202:
                 break
-            if self.time - began > HEALED_WITHIN_S + self._stalled_since(stalls):
+            if self._spent(began) > HEALED_WITHIN_S:
                 self.journal.complain(f"nothing is stored {self.time - began:.0f} s after everything was healed")
                 break
             await asyncio.sleep(0.5)
@@ -380,20 +357,25 @@ class World:
         self._expect_counts(process)
 
     def _expect_counts(self, process: Process) -> None:
-        """Each request has its line in the log; all lines together say what clients were told at least."""
+        """Each request has its line in the log, and log and metrics have what the clients were told."""
+        handled = [request for request in self.requests if request.process is process]
+        unseen = sum(request.left or request.cut for request in handled)
         lines = [line for line in process.log.lines if line["event"] == "request"]
+        if not len(handled) - unseen <= len(lines) <= len(handled):
+            self.journal.complain(f"{len(handled)} requests have {len(lines)} lines in the log")
+        logged = {word: sum(line.get(f"events.{word}", 0) for line in lines) for word in OUTCOMES}
         counted = {
-            word: sum(line.get(f"events.{word}", 0) for line in lines)
-            for word in ("stored", "unknown", "refused", "rejected", "not_stored")
-        }
-        numbers = {
             sample.labels["outcome"]: sample.value
             for family in process.metrics.registry.collect()
             for sample in family.samples
             if sample.name == "cs_ingest_events_total"
         }
-        if counted != numbers:
-            self.journal.complain(f"the log counts {counted}, the metrics {numbers}")
+        if logged != counted:
+            self.journal.complain(f"the log counts {logged}, the metrics {counted}")
+        told = Counter(row.status for request in handled for row in request.rows)
+        for outcome, status in (("stored", "accepted"), ("unknown", "unknown")):
+            if logged[outcome] < told[status] or (logged[outcome] > told[status] and not unseen):
+                self.journal.complain(f"{told[status]} events were answered {status}, and {logged[outcome]} counted")
 
     def _verdict(self) -> list[str]:
         complaints = self.law.check()
@@ -417,66 +399,23 @@ class World:
 
     def _about(self, request: Request, stored: bool) -> list[str]:
         end = request.sent_at if request.ended_at is None else request.ended_at
-        stalled = self._stalled(request.sent_at, end)
+        stalled_s = self.clocks.stalled(request.sent_at, end)
         key_s = 0.1 if self.database.worst_mode(request.sent_at - TIMEOUT_S, end) == "up" else 2 * TIMEOUT_S
         within_s = PUBLISH_TIMEOUT_S + key_s
-        complaints = list(oracle.about_time(request, stalled * 1.1, within_s=within_s, body_within_s=BODY_TIMEOUT_S))
-        for bound in (BOUNDS.fresh_s, BOUNDS.stale_s):
-            stalled = max(stalled, self._stalled(request.sent_at - bound, end))
-        since = request.sent_at - stalled - KEYS_REST_S
-        works = self.database.worst_mode(since - BOUNDS.fresh_s, end) in ("up", "slow")
-        worked = self.database.worst_mode(since, end) in ("up", "slow")
-        dates = [
-            BEGAN + timedelta(seconds=at) + offset
-            for at in (request.sent_at, end)
-            for offset in self._offsets_between(request.sent_at, end)
-        ]
+        complaints = list(oracle.about_time(request, stalled_s * 1.1, within_s=within_s, body_within_s=BODY_TIMEOUT_S))
+        stalled_s = self.clocks.stalled(request.sent_at - BOUNDS.stale_s, end)
+        since = request.sent_at - stalled_s - KEYS_REST_S
         return complaints + list(
             oracle.about_the_key(
-                request, stored, BOUNDS, (min(dates), max(dates)), works=works, worked=worked, stalled_s=stalled
+                request,
+                stored,
+                BOUNDS,
+                self.clocks.service_dates(request.sent_at, end),
+                works=self.database.worst_mode(since - BOUNDS.fresh_s, end) in ("up", "slow"),
+                worked=self.database.worst_mode(since, end) in ("up", "slow"),
+                stalled_s=stalled_s,
             )
         )
 
-    def _offsets_between(self, since: float, until: float) -> list[timedelta]:
-        before = [offset for at, offset in self._offsets if at <= since][-1:]
-        return before + [offset for at, offset in self._offsets if since < at <= until]
-
-    def _stalled(self, since: float, until: float) -> float:
-        """How long the machine stood still in that time, or just before; each time costs a little more than it lasts.
-
-        What began before one stall may end after the next.
-        """
-        total = 0.0
-        for at, seconds in reversed(self._stalls):
-            if at <= until and at + seconds >= since - total:
-                total += seconds + 0.3
-        return total
-
-    def _stalled_since(self, number: int) -> float:
-        return sum(seconds + 0.3 for _, seconds in self._stalls[number:])
-
     def _unhandled(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         self.journal.complain(f"unhandled: {context.get('message')} {context.get('exception')!r}")
-
-
-class Heard(logging.Handler):
-    """Keeps what the package logs by the standard library, while it is used as a context."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(self.format(record))
-
-    def __enter__(self) -> "Heard":
-        log = logging.getLogger("customersignal_ingest")
-        self._before = log.propagate
-        log.propagate = False
-        log.addHandler(self)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        log = logging.getLogger("customersignal_ingest")
-        log.propagate = self._before
-        log.removeHandler(self)
