@@ -43,6 +43,10 @@ class Clocks:
         self._stalls.append((self.time, seconds))
         self._loop.now_s += seconds
 
+    def spent(self, since: float) -> float:
+        """Return how much time there was to do something."""
+        return self.time - since - sum(seconds + STALL_COSTS_S for at, seconds in self._stalls if at >= since)
+
     def service_dates(self, since: float, until: float) -> tuple[datetime, datetime]:
         """Return the earliest and the latest date that the service's clock may have shown in that time."""
         before = [offset for at, offset in self._offsets if at <= since][-1:]

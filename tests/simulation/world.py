@@ -89,10 +89,6 @@ class World:
     def time(self) -> float:
         return self.loop.now_s
 
-    def _spent(self, since: float) -> float:
-        """How much time there was to do something."""
-        return self.time - since - self.clocks.stalled(since, self.time)
-
     # The process.
 
     @property
@@ -146,7 +142,7 @@ class World:
         self.journal.count("world", "SIGTERMs")
         asked_at = process.drains_since = self.time
         process.asked_to_stop.set()
-        while not process.ended.is_set() and not process.dead and self._spent(asked_at) < process.exit_within_s:
+        while not process.ended.is_set() and not process.dead and self.clocks.spent(asked_at) < process.exit_within_s:
             await asyncio.sleep(0.1)
         if process.dead:
             return
@@ -341,7 +337,7 @@ class World:
             probe = await self.answer_to(self.send(Message(secret=key.secret, drafts=drafts, batch=True)))
             if probe.status == 202:
                 break
-            if self._spent(began) > HEALED_WITHIN_S:
+            if self.clocks.spent(began) > HEALED_WITHIN_S:
                 self.journal.complain(f"nothing is stored {self.time - began:.0f} s after everything was healed")
                 break
             await asyncio.sleep(0.5)
