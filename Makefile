@@ -27,7 +27,7 @@ soak: $(VENV)/.dev ## Run the tests that repeat a fault many times; takes long
 	@$(BIN)/python -m pytest -m slow --timeout 3600 $(ARGS)
 
 simulate: $(VENV)/.dev ## Run the service in simulated worlds: SEEDS=0:5000 for many, SEEDS=123 for one, step by step
-	@exec $(BIN)/python -m tests.simulation $(SEEDS)
+	@exec $(BIN)/python -m tests.simulation $(or $(SEEDS),0:1000) $(SECONDS)
 
 faults: $(VENV)/.dev ## Break brokers, network, database, service and clients, the short way; SEEDS=1 for another run
 	@$(BIN)/python -m pytest tests/faults -m short $(ARGS)
