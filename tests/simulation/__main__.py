@@ -1,10 +1,14 @@
-"""Run many seeds in two processes, or one with its whole trace: `python -m tests.simulation 0:5000` or `123`."""
+"""Run seeds: `python -m tests.simulation 0:5000` many in two processes, `123` one with its whole trace.
+
+A second argument is the seconds after which no more seeds are begun.
+"""
 
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from itertools import islice
 
 from rich.console import Console
 from rich.progress import Progress
@@ -26,10 +30,11 @@ def main(arguments: Sequence[str]) -> int:
     try:
         first, _, end = (arguments[0] if arguments else "0:1000").partition(":")
         seeds = range(int(first), int(end) if end else int(first) + 1)
+        seconds = float(arguments[1]) if len(arguments) > 1 else float("inf")
     except ValueError:
-        out.print("expected a seed, as 123, or a range of seeds, as 0:5000")
+        out.print("expected a seed, as 123, or a range of seeds, as 0:5000, and seconds")
         return 2
-    return many(seeds) if end else replay(seeds[0])
+    return many(seeds, seconds) if end else replay(seeds[0])
 
 
 def replay(seed: int) -> int:
@@ -42,12 +47,12 @@ def replay(seed: int) -> int:
     return 1 if outcome.complaints else 0
 
 
-def many(seeds: range) -> int:
-    """Run all seeds, and say what they showed."""
+def many(seeds: range, seconds: float) -> int:
+    """Run all seeds, or as many as there is time for, and say what they showed."""
     began, total, failed = time.monotonic(), Total(), 0
     with Progress(console=out, transient=True, disable=not out.is_terminal) as progress:
         shown = progress.add_task("seeds", total=len(seeds))
-        for outcomes in _outcomes(seeds):
+        for outcomes in _outcomes(seeds, began + seconds):
             broken = [outcome for outcome in outcomes if outcome.complaints]
             if failed < SHOWN_MAX:
                 _complain(broken)
@@ -55,18 +60,22 @@ def many(seeds: range) -> int:
             total.add(outcomes)
             progress.advance(shown, len(outcomes))
     total.show(time.monotonic() - began)
-    missing = unreached(total.counts) if len(seeds) >= ALL_REACHABLE_FROM else []
+    missing = unreached(total.counts) if total.seeds >= ALL_REACHABLE_FROM else []
     for each in missing:
         out.print(f"never reached: {each}", markup=False)
-    out.print(f"{failed} of {len(seeds)} seeds broke a rule")
+    out.print(f"{failed} of {total.seeds} seeds broke a rule")
     return 1 if failed or missing else 0
 
 
-def _outcomes(seeds: range) -> Iterator[list[Outcome]]:
-    chunks = [seeds[at : at + CHUNK] for at in range(0, len(seeds), CHUNK)]
+def _outcomes(seeds: range, until: float) -> Iterator[list[Outcome]]:
+    chunks = (seeds[at : at + CHUNK] for at in range(0, len(seeds), CHUNK))
     with ProcessPoolExecutor(PROCESSES) as pool:
-        for done in as_completed([pool.submit(_run, chunk) for chunk in chunks]):
-            yield done.result()
+        running = {pool.submit(_run, chunk) for chunk in islice(chunks, 2 * PROCESSES)}
+        while running:
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            if time.monotonic() < until:
+                running |= {pool.submit(_run, chunk) for chunk in islice(chunks, len(done))}
+            yield from (each.result() for each in done)
 
 
 def _run(seeds: range) -> list[Outcome]:
