@@ -1,11 +1,13 @@
 """The log of the service: one JSON object a line, written by a thread of its own.
 
 Whoever reads the log can't hold up the service: lines wait in a bounded queue, and when that is full
-they are dropped and counted. What libraries log by `logging` comes out of the same door.
+they are dropped and counted. What libraries log by `logging` comes out of the same door, the same at
+most once a minute: a client library that can't connect says so at every attempt.
 """
 
 import logging
 import os
+import re
 import sys
 import threading
 from collections import deque
@@ -21,6 +23,8 @@ from customersignal_ingest.version import __version__
 
 QUEUE_LINES_MAX = 10_000
 CLOSE_TIMEOUT_S = 1.0
+SAID_AGAIN_S = 60.0
+SAID_MAX = 1000
 
 _GATHER_S = 0.01
 _FIRST = ("timestamp", "level", "message", "logger")
@@ -119,10 +123,26 @@ def configure(*, level: Level, form: Format, descriptor: int | None = None) -> W
 class _Bridge(logging.Handler):
     """Hands what libraries log to structlog."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._said_at: dict[tuple[str, str], float] = {}
+
     def emit(self, record: logging.LogRecord) -> None:
         """Log it again, under the name of who logged it."""
+        if self._said_lately(record):
+            return
         log = structlog.get_logger()
         log.log(record.levelno, record.getMessage(), logger=record.name, exc_info=record.exc_info or None)
+
+    def _said_lately(self, record: logging.LogRecord) -> bool:
+        # Numbers are left out: durations and ports of the same trouble differ.
+        what = record.name, re.sub(r"\d+", "0", record.getMessage())
+        if record.created - self._said_at.get(what, float("-inf")) < SAID_AGAIN_S:
+            return True
+        if len(self._said_at) >= SAID_MAX:
+            self._said_at.clear()
+        self._said_at[what] = record.created
+        return False
 
 
 class _Constant:

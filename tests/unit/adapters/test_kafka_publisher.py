@@ -19,8 +19,9 @@ from customersignal_ingest.adapters.outbound.kafka.producer import (
     TurnedDown,
     Verdict,
 )
-from customersignal_ingest.adapters.outbound.kafka.publisher import TICK_S, TOPIC_LOOK_S, KafkaPublisher
+from customersignal_ingest.adapters.outbound.kafka.publisher import TICK_S, KafkaPublisher
 from customersignal_ingest.adapters.outbound.kafka.topic import Topic
+from customersignal_ingest.adapters.outbound.kafka.watch import LOOK_S
 from customersignal_ingest.domain.errors import Unavailable
 from customersignal_ingest.domain.event import Record
 from customersignal_ingest.domain.outcome import NotStored, Outcome, Refused, Stored, Unknown
@@ -197,7 +198,7 @@ async def opened(kafka: FakeKafka | None = None, **bounds: int) -> AsyncIterator
             for number, (_, _, settled) in enumerate(producer.sent):
                 settled(Lost(f"the test is over ({number})"))
         await bench.publisher.close()
-        assert (bench.publisher._records, bench.publisher._bytes) == (0, 0)
+        assert (bench.publisher._in_flight.records, bench.publisher._in_flight.bytes) == (0, 0)
 
 
 def kinds(outcomes: Sequence[Outcome]) -> list[type[Outcome]]:
@@ -297,7 +298,7 @@ async def test_the_company_of_a_bad_record_is_stored_even_if_batches_became_smal
     async with opened() as bench:
         call = await bench.call(*[f"{n}" for n in range(12)], value=b"x" * 50)
         bench.kafka.found = Topic(message_bytes_max=100)
-        bench.publisher._look_at = bench.now
+        bench.publisher._watch.look_soon()
         await bench.tick()
         bench.kafka.latest.settle(0, TurnedDown("MessageSizeTooLarge"))
         for part in range(6):
@@ -550,7 +551,7 @@ async def test_an_unsafe_topic_gets_nothing() -> None:
 async def test_a_topic_that_becomes_unsafe_gets_nothing_within_a_minute() -> None:
     async with opened() as bench:
         bench.kafka.found = Topic(dangers=("cleanup.policy is compact",))
-        await bench.tick(TOPIC_LOOK_S)
+        await bench.tick(LOOK_S)
 
         assert kinds(await bench.answer("a")) == [NotStored]
 

@@ -1,90 +1,115 @@
-"""The bookkeeping of the group commit: calls wait for records, records travel in batches, batches queue in lanes."""
+"""The bookkeeping of the group commit: a call's records are dealt out to lanes, and travel in batches."""
 
-import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count, repeat
 
+from customersignal_ingest.adapters.outbound.kafka.calls import Call
 from customersignal_ingest.adapters.outbound.kafka.producer import Builder
-from customersignal_ingest.domain.event import Record
-from customersignal_ingest.domain.outcome import Outcome, Stored, Unknown
+from customersignal_ingest.domain.outcome import Outcome, Stored
+from customersignal_ingest.domain.partition import partition_for
 
-_UNSETTLED = Unknown("not settled")
+KEYS_MAX = 16_384
+
+Share = tuple[Call, list[int]]
+"""A call, and which of its records are meant."""
 
 
-class Call:
-    """One call of `publish`: its records, and what is known of them so far."""
+class PartitionOf(dict[bytes, int]):
+    """The partitions of keys that came lately: a look-up in this costs a third of one in a cache of the library."""
 
-    __slots__ = ("answer", "outcomes", "records", "remaining", "size_bytes")
+    def __init__(self, partitions: int) -> None:
+        """`partitions` is how many there are."""
+        self.partitions = partitions
 
-    def __init__(self, records: Sequence[Record], size_bytes: int, answer: "asyncio.Future[Sequence[Outcome]]") -> None:
-        self.records = records
-        self.size_bytes = size_bytes
-        self.answer = answer
-        self.outcomes: list[Outcome] = [_UNSETTLED] * len(records)
-        self.remaining = len(records)
+    def __missing__(self, key: bytes) -> int:
+        """Work the partition out, and remember it."""
+        if len(self) >= KEYS_MAX:
+            self.clear()
+        self[key] = partition = partition_for(key, self.partitions)
+        return partition
 
 
 class Batch:
     """Records of any number of calls that go to one partition together, and share their fate.
 
-    Nothing of it was or will be sent before `handed`; in doubt all that follows is `Unknown`.
+    It is a list of shares until `load` turns it into bytes, just before it goes out.
     """
 
-    __slots__ = ("builder", "deadline", "members", "opened_at", "partition", "settled")
+    builder: Builder
 
-    def __init__(self, partition: int, builder: Builder, *, opened_at: float, deadline: float) -> None:
+    __slots__ = ("_shares", "builder", "deadline", "opened_at", "partition", "records", "settled")
+
+    def __init__(self, partition: int, *, opened_at: float, deadline: float) -> None:
         self.partition = partition
-        self.builder = builder
         self.opened_at = opened_at
         self.deadline = deadline
-        self.members: list[tuple[Call, int]] = []
+        self.records = 0
         self.settled = False
+        self._shares: list[Share] = []
 
-    def parts(self, new_batch: Callable[[], Builder]) -> list["Batch"]:
-        """Return at least two batches with the same members in their order, none with more than half of them."""
-        half = (len(self.members) + 1) // 2
-        parts: list[Batch] = []
-        for number, (call, index) in enumerate(self.members):
-            # Builders may have become smaller since: what does not fit starts the next part.
-            if number in (0, half) or not parts[-1].add(call, index):
-                parts.append(Batch(self.partition, new_batch(), opened_at=self.opened_at, deadline=self.deadline))
-                parts[-1].add(call, index)
-        return parts
+    def add(self, call: Call, indices: list[int]) -> None:
+        """Take these records of the call."""
+        self._shares.append((call, indices))
+        self.records += len(indices)
 
-    def add(self, call: Call, index: int) -> bool:
-        """Take the call's record, or return `False` if there is no room; the first one is always taken."""
-        record = call.records[index]
-        taken = self.builder.append(
-            timestamp=record.timestamp_ms, key=record.key, value=record.value, headers=list(record.headers)
-        )
-        if taken is None:
-            return False
-        self.members.append((call, index))
-        return True
+    def load(self, builder: Builder) -> "Batch | None":
+        """Put the records into the builder; return a batch of those that find no room. The first one always does."""
+        self.builder = builder
+        append, loaded = builder.append, 0
+        for call, indices in self._shares:
+            records = call.records
+            for index in indices:
+                record = records[index]
+                taken = append(
+                    timestamp=record.timestamp_ms, key=record.key, value=record.value, headers=list(record.headers)
+                )
+                if taken is None:
+                    return self.split(loaded + indices.index(index))
+            loaded += len(indices)
+        return None
+
+    def split(self, first: int) -> "Batch":
+        """Keep so many records, and return a batch of the others, with the same deadline."""
+        rest = Batch(self.partition, opened_at=self.opened_at, deadline=self.deadline)
+        shares, self._shares, self.records = self._shares, [], 0
+        for call, indices in shares:
+            kept = max(0, first - self.records)
+            if indices[:kept]:
+                self.add(call, indices[:kept])
+            if indices[kept:]:
+                rest.add(call, indices[kept:])
+        return rest
+
+    def halves(self) -> "tuple[Batch, Batch]":
+        """Return two batches with the same records in their order, to be loaded anew."""
+        first = Batch(self.partition, opened_at=self.opened_at, deadline=self.deadline)
+        for share in self._shares:
+            first.add(*share)
+        return first, first.split((self.records + 1) // 2)
 
     def stored(self, topic: str, base: int | None) -> list[Call]:
         """All records are stored, one after the other from `base` on; return the calls that are complete."""
-        self.settled = True
-        partition, complete = self.partition, []
+        partition, new = self.partition, tuple.__new__
         offsets: Iterator[int | None] = repeat(None) if base is None else count(base)
-        for (call, index), offset in zip(self.members, offsets, strict=False):
-            call.outcomes[index] = Stored(topic, partition, offset)
-            call.remaining -= 1
-            if not call.remaining:
-                complete.append(call)
-        return complete
+        for call, indices in self._shares:
+            outcomes = call.outcomes
+            for index, offset in zip(indices, offsets, strict=False):  # In this order: no offset is skipped.
+                outcomes[index] = new(Stored, (topic, partition, offset))  # In half the time, by adr/0014.
+        return self._complete()
 
     def settle(self, outcome: Outcome) -> list[Call]:
         """All records have this outcome; return the calls that are complete."""
+        for call, indices in self._shares:
+            for index in indices:
+                call.outcomes[index] = outcome
+        return self._complete()
+
+    def _complete(self) -> list[Call]:
         self.settled = True
-        complete = []
-        for call, index in self.members:
-            call.outcomes[index] = outcome
-            call.remaining -= 1
-            if not call.remaining:
-                complete.append(call)
-        return complete
+        for call, indices in self._shares:
+            call.remaining -= len(indices)
+        return [call for call, _ in self._shares if not call.remaining]
 
 
 class Lane:
@@ -106,11 +131,14 @@ class Lane:
         self.waiting.append(batch)
         self.open = batch
 
-    def next(self) -> Batch:
-        """Take the batch that is to go out now."""
+    def next(self, new_batch: Callable[[], Builder]) -> Batch:
+        """Load the batch that is to go out now; what does not fit into it goes next."""
         self.out = batch = self.waiting.popleft()
+        rest = batch.load(new_batch())
+        if rest is not None:
+            self.waiting.appendleft(rest)
         if batch is self.open:
-            self.open = None
+            self.open = rest
         return batch
 
     def put_back(self, batches: Sequence[Batch]) -> None:
@@ -132,8 +160,3 @@ class Lane:
         waiting, self.open = list(self.waiting), None
         self.waiting.clear()
         return waiting
-
-    @property
-    def oldest(self) -> Batch | None:
-        """The batch that has been here longest."""
-        return self.out or (self.waiting[0] if self.waiting else None)

@@ -41,7 +41,7 @@ class Generation:
 
     def takes(self, batch: Batch) -> bool:
         """Tell whether the batch's numbers stay in bounds."""
-        return self.producer.sequence(batch.partition) + len(batch.members) < SEQUENCE_MAX
+        return self.producer.sequence(batch.partition) + batch.records < SEQUENCE_MAX
 
     def has_ended(self, now: float) -> bool:
         """Tell whether nothing more is to be expected: late answers are waited for a little, to be counted."""

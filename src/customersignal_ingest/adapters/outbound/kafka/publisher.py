@@ -2,11 +2,13 @@
 
 import asyncio
 import logging
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from functools import partial
 from typing import Protocol
 
-from customersignal_ingest.adapters.outbound.kafka.batch import Batch, Call, Lane
+from customersignal_ingest.adapters.outbound.kafka.batch import Batch, Lane, PartitionOf
+from customersignal_ingest.adapters.outbound.kafka.calls import BYTES_MAX, RECORDS_MAX, STALL_S, Call, InFlight, Stall
 from customersignal_ingest.adapters.outbound.kafka.generations import Generation, Generations
 from customersignal_ingest.adapters.outbound.kafka.options import Options
 from customersignal_ingest.adapters.outbound.kafka.producer import (
@@ -20,23 +22,18 @@ from customersignal_ingest.adapters.outbound.kafka.producer import (
     Verdict,
 )
 from customersignal_ingest.adapters.outbound.kafka.topic import Topic
+from customersignal_ingest.adapters.outbound.kafka.watch import TopicWatch
 from customersignal_ingest.domain.errors import Unavailable
 from customersignal_ingest.domain.event import Record
 from customersignal_ingest.domain.outcome import NotStored, Outcome, Refused, Unknown
-from customersignal_ingest.domain.partition import partition_for
 
 TICK_S = 0.1
 MARGIN_S = 0.4  # Our answer comes this much before the publish time-out, whatever happens.
 OPEN_TIMEOUT_S = 3.0
 CLOSE_TIMEOUT_S = 2.0
-STALL_S = 1.0
 SEAL_S = 1.0
 STUCK_S = 3.0
-TOPIC_LOOK_S = 60.0
-TOPIC_RETRY_S = 2.0
 BATCH_BYTES_MAX = 256 * 1024
-QUEUE_RECORDS_MAX = 50_000
-QUEUE_BYTES_MAX = 64 * 1024 * 1024
 
 log = logging.getLogger(__name__)
 
@@ -77,14 +74,16 @@ class KafkaPublisher:
         clock: Callable[[], float],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         jitter: Callable[[], float] = lambda: 0.5,
-        queue_records_max: int = QUEUE_RECORDS_MAX,
-        queue_bytes_max: int = QUEUE_BYTES_MAX,
+        queue_records_max: int = RECORDS_MAX,
+        queue_bytes_max: int = BYTES_MAX,
     ) -> None:
         """`clock` is monotonic seconds; `jitter` returns anything from 0 to 1."""
         self._options, self._kafka = options, kafka
         self._clock, self._sleep = clock, sleep
         self._patience_s = max(options.publish_timeout_s - MARGIN_S, options.publish_timeout_s / 2)
-        self._queue_records_max, self._queue_bytes_max = queue_records_max, queue_bytes_max
+        self._in_flight = InFlight(records_max=queue_records_max, bytes_max=queue_bytes_max)
+        self._watch = TopicWatch(kafka.topic, clock=clock)
+        self._stall = Stall()
         self._generations = Generations(
             kafka.producer,
             served=self._go_on,
@@ -94,18 +93,12 @@ class KafkaPublisher:
             sleep=sleep,
             jitter=jitter,
         )
-        self._topic: Topic | None = None
-        self._look_at = 0.0
-        self._looking: asyncio.Task[None] | None = None
         self._lanes: list[Lane] = []
-        self._partitions = 0
+        self._partition_of = PartitionOf(0)
         self._due: dict[Lane, None] = {}
         self._flushing: asyncio.Handle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._records = self._bytes = 0
-        self._all_settled: asyncio.Future[None] | None = None
-        self._ticked_at = self._confirmed_at = float("-inf")
-        self._stalled = False
+        self._confirmed_at = float("-inf")
         self._closed = False
         self.late_acks = 0
 
@@ -118,11 +111,14 @@ class KafkaPublisher:
         """Store the records, and say of each what became of it, shortly before the publish time-out at the latest."""
         if not records:
             return ()
-        size_bytes = sum([record.size_bytes for record in records])
+        size_bytes = sum([len(record.key) + len(record.value) for record in records])
         reason = self._reason_against(len(records), size_bytes)
         if reason:
             return [NotStored(reason)] * len(records)
-        return await self._take(Call(records, size_bytes, asyncio.get_running_loop().create_future())).answer
+        call = Call(records, size_bytes, born_at=self._clock())
+        self._in_flight.take(call)
+        self._deal_out(call)
+        return await call.answer
 
     async def open(self) -> None:
         """Connect in the background; returns once that succeeded or failed for the first time.
@@ -130,27 +126,24 @@ class KafkaPublisher:
         Raises `ConfigurationError` for certificates that can't be read. Kafka being away is no error.
         """
         self._options.security.ssl_context()
-        self._ticked_at = self._clock()
         self._generations.connect()
         self.tick()
         self._start(self._keep_ticking())
         tried = asyncio.create_task(self._generations.tried.wait())
         await asyncio.wait({tried}, timeout=OPEN_TIMEOUT_S)
         tried.cancel()
-        if self._looking is not None:
-            await asyncio.wait({self._looking}, timeout=OPEN_TIMEOUT_S)
+        await self._watch.first(OPEN_TIMEOUT_S)
 
     async def close(self) -> None:
         """Wait two seconds for what is out, then let go of everything within another one."""
         if self._closed:
             return
         self._closed = True
-        if self._records:
-            self._all_settled = asyncio.get_running_loop().create_future()
-            await asyncio.wait({self._all_settled}, timeout=CLOSE_TIMEOUT_S)
+        await self._in_flight.wait(CLOSE_TIMEOUT_S)
         self._give_up_waiting("closed")
         await self._generations.close()
-        tasks = {*self._tasks, *filter(None, [self._looking])}
+        await self._watch.close()
+        tasks = set(self._tasks)
         for task in tasks:
             task.cancel()
         if tasks:
@@ -161,7 +154,7 @@ class KafkaPublisher:
 
         Asks a broker for a sign of life unless a confirmation has just come.
         """
-        reason = self._reason_against(1, 0) or self._size_problem() or self._stuck()
+        reason = self._reason_against(1, 0) or self._watch.limits or self._stuck()
         if reason:
             raise Unavailable(reason)
         if self._clock() - self._confirmed_at > STALL_S:
@@ -170,71 +163,48 @@ class KafkaPublisher:
     def tick(self) -> None:
         """Do what time alone brings: deadlines, a dead producer, news of the topic. Ten times a second."""
         now = self._clock()
-        # Answers may lie in the sockets when the loop was held up: they are read before anything expires.
-        stalled, self._stalled = self._stalled, now - self._ticked_at > STALL_S
-        self._ticked_at = now
-        if self._stalled and not stalled:
+        if self._stall.begins(now):
             return
         self._generations.tick()
         self._learn_partitions()
         for lane in self._lanes:
             self._look_after(lane, now)
-        if now >= self._look_at and (self._looking is None or self._looking.done()):
-            self._look_at = float("inf")
-            self._looking = asyncio.create_task(self._look_at_topic())
+        self._watch.tick()
 
     def _reason_against(self, count: int, size_bytes: int) -> str:
         """Say why records can't be taken now, or nothing."""
         if self._closed:
             return "closed"
-        if self._topic is None:
-            return self._generations.reason or "the topic's settings are not known yet"
-        if self._topic.dangers:
-            return "; ".join(self._topic.dangers)
-        if self._generations.reason:
-            return self._generations.reason
-        if not self._partitions:
+        reason = self._watch.reason_against(self._generations.reason)
+        if reason:
+            return reason
+        if not self._partition_of.partitions:
             return f"the topic {self._options.topic} is missing"
-        if self._records + count > self._queue_records_max or self._bytes + size_bytes > self._queue_bytes_max:
-            return "queue full"
-        return ""
-
-    def _size_problem(self) -> str:
-        return "" if self._topic is None else "; ".join(self._topic.limits)
+        return "" if self._in_flight.has_room(count, size_bytes) else "queue full"
 
     def _stuck(self) -> str:
-        oldest = [lane.oldest for lane in self._lanes if lane.oldest]
-        if oldest and self._clock() - min(batch.opened_at for batch in oldest) > STUCK_S:
-            return f"no confirmation for {STUCK_S:.0f} s"
-        return ""
+        return f"no confirmation for {STUCK_S:.0f} s" if self._in_flight.oldest_s(self._clock()) > STUCK_S else ""
 
     # Records come in.
 
-    def _take(self, call: Call) -> Call:
-        self._records += len(call.records)
-        self._bytes += call.size_bytes
-        lanes, partitions = self._lanes, self._partitions
+    def _deal_out(self, call: Call) -> None:
+        partition_of = self._partition_of
+        shares: defaultdict[int, list[int]] = defaultdict(list)
         for index, record in enumerate(call.records):
-            lane = lanes[partition_for(record.key, partitions)]
-            batch = lane.open
-            if batch is None or not batch.add(call, index):
-                self._open_batch(lane, call, index)
-        return call
+            shares[partition_of[record.key]].append(index)
+        for partition, indices in shares.items():
+            lane = self._lanes[partition]
+            (lane.open or self._open_batch(lane, call)).add(call, indices)
 
-    def _open_batch(self, lane: Lane, call: Call, index: int) -> None:
-        now = self._clock()
-        batch = Batch(lane.partition, self._new_builder(), opened_at=now, deadline=now + self._patience_s)
-        batch.add(call, index)
-        if self._topic is not None and batch.builder.size() > self._topic.message_bytes_max:
-            self._answer(batch.settle(Refused(f"larger than the topic's {self._topic.message_bytes_max} bytes")))
-            return
+    def _open_batch(self, lane: Lane, call: Call) -> Batch:
+        batch = Batch(lane.partition, opened_at=call.born_at, deadline=call.born_at + self._patience_s)
         lane.queue(batch)
         if lane.out is None:
             self._make_due(lane, self._options.linger_ms / 1000)
+        return batch
 
     def _new_builder(self) -> Builder:
-        topic_max = BATCH_BYTES_MAX if self._topic is None else self._topic.message_bytes_max
-        return self._kafka.new_batch(min(BATCH_BYTES_MAX, topic_max))
+        return self._kafka.new_batch(min(BATCH_BYTES_MAX, self._watch.message_bytes_max))
 
     def _make_due(self, lane: Lane, delay_s: float = 0.0) -> None:
         self._due[lane] = None
@@ -250,10 +220,21 @@ class KafkaPublisher:
         generation = self._generations.current
         if generation is None:
             return  # Every lane is due again once a producer is in service.
-        batches = [lane.next() for lane in due if self._may_go(lane, generation)]
-        generation.out.update(batches)
+        batches = [batch for lane in due if (batch := self._next(lane, generation)) is not None]
         if batches:
             self._start(self._hand_over(generation, batches))
+
+    def _next(self, lane: Lane, generation: Generation) -> Batch | None:
+        """Load what is to go out now, if anything may."""
+        bytes_max = self._watch.message_bytes_max
+        while self._may_go(lane, generation):
+            batch = lane.next(self._new_builder)
+            if batch.builder.size() <= bytes_max:
+                generation.out.add(batch)
+                return batch
+            lane.out = None  # It is a single record: others are taken only as long as there is room.
+            self._answer(batch.settle(Refused(f"larger than the topic's {bytes_max} bytes")))
+        return None
 
     def _may_go(self, lane: Lane, generation: Generation) -> bool:
         if lane.out is not None or not lane.waiting or generation is not self._generations.current:
@@ -314,11 +295,11 @@ class KafkaPublisher:
 
     def _find_culprit(self, batch: Batch, reason: str) -> None:
         """Send what was turned down in parts, until one record stands alone; the others are stored."""
-        self._look_at = min(self._look_at, self._clock())
-        if len(batch.members) == 1:
+        self._watch.look_soon()
+        if batch.records == 1:
             self._answer(batch.settle(Refused(f"the broker does not take it: {reason}")))
         else:
-            self._lanes[batch.partition].put_back(batch.parts(self._new_builder))
+            self._lanes[batch.partition].put_back(batch.halves())
 
     def _free(self, batch: Batch) -> None:
         lane = self._lanes[batch.partition]
@@ -332,12 +313,7 @@ class KafkaPublisher:
 
     def _answer(self, calls: Iterable[Call]) -> None:
         for call in calls:
-            self._records -= len(call.records)
-            self._bytes -= call.size_bytes
-            if not call.answer.done():
-                call.answer.set_result(call.outcomes)
-        if not self._records and self._all_settled is not None and not self._all_settled.done():
-            self._all_settled.set_result(None)
+            self._in_flight.answer(call)
 
     # Time goes by.
 
@@ -370,23 +346,12 @@ class KafkaPublisher:
         current = self._generations.current
         if current is None:
             return
-        self._partitions = current.producer.partitions()
-        if not self._partitions:
+        partitions = current.producer.partitions()
+        if not partitions:
             current.producer.look_again()
-        while len(self._lanes) < self._partitions:
-            self._lanes.append(Lane(len(self._lanes)))
-
-    async def _look_at_topic(self) -> None:
-        pause_s = TOPIC_RETRY_S
-        try:
-            self._topic = await self._kafka.topic()
-            pause_s = TOPIC_RETRY_S if self._topic.dangers else TOPIC_LOOK_S
-        except Unavailable as error:
-            log.warning("the topic's settings can't be read: %s", error)
-        except Exception:
-            log.exception("the topic's settings can't be understood")
-        finally:
-            self._look_at = self._clock() + pause_s
+        if partitions != self._partition_of.partitions:
+            self._partition_of = PartitionOf(partitions)
+        self._lanes += [Lane(partition) for partition in range(len(self._lanes), partitions)]
 
     async def _keep_ticking(self) -> None:
         while True:
@@ -396,8 +361,8 @@ class KafkaPublisher:
     def _go_on(self) -> None:
         """A producer is in service."""
         self._learn_partitions()
-        if self._topic is None:
-            self._look_at = min(self._look_at, self._clock())
+        if self._watch.topic is None:
+            self._watch.look_soon()
         for lane in self._lanes:
             if lane.waiting:
                 self._make_due(lane)
