@@ -100,13 +100,17 @@ class Kafka:
         self._admin.create_partitions([NewPartitions(name, total)])[name].result(30)
 
     def alter_topic(self, name: str, **config: str | int) -> None:
-        """Set settings of a topic; names have underscores for dots."""
+        """Set settings of a topic, and wait until they are read back; names have underscores for dots.
+
+        The leader heeds them moments later.
+        """
+        wanted = _dotted(config)
         entries = [
-            ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET)
-            for key, value in _dotted(config).items()
+            ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET) for key, value in wanted.items()
         ]
         resource = ConfigResource(ResourceType.TOPIC, name, incremental_configs=entries)
         self._admin.incremental_alter_configs([resource])[resource].result(30)
+        until(lambda: wanted.items() <= self._settings_of(name).items(), f"new settings of {name}")
 
     def has_topic(self, name: str) -> bool:
         # All topics: asking for one by its name may create it.
@@ -131,6 +135,12 @@ class Kafka:
         finally:
             consumer.close()
 
+    def _settings_of(self, topic: str) -> dict[str, str]:
+        resource = ConfigResource(ResourceType.TOPIC, topic)
+        return {
+            key: entry.value for key, entry in self._admin.describe_configs([resource])[resource].result(30).items()
+        }
+
     def _topics(self) -> dict[str, TopicMetadata]:
         """Ask until somebody answers: the client may hold on to a node that is dead."""
         for _ in range(5):
@@ -152,7 +162,7 @@ class Cluster(Kafka):
 
     def __init__(self, nodes: int, jars: Path, folder: Path, *, heap_mb: int = 384) -> None:
         self._jars, self._folder, self._heap_mb = jars, folder, heap_mb
-        ports = free_ports(2 * nodes)
+        ports = _free_ports(2 * nodes)
         self._ports = dict(enumerate(ports[:nodes], start=1))
         self._controller_ports = dict(enumerate(ports[nodes:], start=1))
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
@@ -307,7 +317,7 @@ def running(*, nodes: int = 3) -> Iterator[Kafka]:
         return
     with ExitStack() as stack:
         if shutil.which("java") and (shutil.which("mvn") or _cache().is_dir()):
-            yield stack.enter_context(started(Cluster(nodes, fetched_jars(), new_folder())))
+            yield stack.enter_context(started(Cluster(nodes, _fetched_jars(), new_folder())))
         else:
             yield stack.enter_context(_container())
 
@@ -367,7 +377,7 @@ def _cache() -> Path:
     return Path(base) / f"kafka-{VERSION}"
 
 
-def fetched_jars() -> Path:
+def _fetched_jars() -> Path:
     """Return the folder with Kafka's jars; Maven fetches them once. It is whole or not there."""
     jars = _cache()
     if jars.is_dir():
@@ -394,8 +404,7 @@ def _dies_with_us() -> list[str]:
     return ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
 
 
-def free_ports(count: int) -> list[int]:
-    """Return so many ports of the loopback that nobody listens on now."""
+def _free_ports(count: int) -> list[int]:
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:
