@@ -596,6 +596,23 @@ async def test_ping_raises_while_confirmations_do_not_come() -> None:
             await bench.publisher.ping()
 
 
+async def test_after_a_call_that_waited_in_vain_only_a_confirmation_makes_ping_return() -> None:
+    async with opened() as bench:
+        lost = await bench.call("a")
+        await bench.tick(11)
+        assert isinstance((await lost)[0], Unknown)
+        await bench.call("b")
+        await bench.tick(1)
+        with pytest.raises(Unavailable, match="no confirmation"):
+            await bench.publisher.ping()
+
+        bench.kafka.latest.settle(0, Appended(0))
+        await bench.call("c")
+        await bench.tick(1)
+
+        await bench.publisher.ping()
+
+
 async def test_a_cancelled_call_withdraws_nothing_and_gives_its_room_back() -> None:
     async with opened(queue_records_max=1) as bench:
         call = await bench.call("a")

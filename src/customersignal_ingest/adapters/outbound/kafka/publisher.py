@@ -98,7 +98,7 @@ class KafkaPublisher:
         self._due: dict[Lane, None] = {}
         self._flushing: asyncio.Handle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._confirmed_at = float("-inf")
+        self._confirmed_at = self._failed_at = float("-inf")
         self._closed = False
         self.late_acks = 0
 
@@ -183,7 +183,9 @@ class KafkaPublisher:
         return "" if self._in_flight.has_room(count, size_bytes) else "queue full"
 
     def _stuck(self) -> str:
-        return f"no confirmation for {STUCK_S:.0f} s" if self._in_flight.oldest_s(self._clock()) > STUCK_S else ""
+        """Say so when calls wait in vain; once some did to the end, so do all, until something is confirmed."""
+        patience_s = STUCK_S if self._confirmed_at >= self._failed_at else 0.0
+        return f"no confirmation for {STUCK_S:.0f} s" if self._in_flight.oldest_s(self._clock()) > patience_s else ""
 
     # Records come in.
 
@@ -308,6 +310,7 @@ class KafkaPublisher:
             self._make_due(lane)
 
     def _lose(self, batch: Batch, cause: str) -> None:
+        self._failed_at = self._clock()
         self._free(batch)
         self._answer(batch.settle(Unknown(cause)))
 
@@ -319,6 +322,7 @@ class KafkaPublisher:
 
     def _look_after(self, lane: Lane, now: float) -> None:
         for batch in lane.overdue(now):
+            self._failed_at = now
             self._answer(batch.settle(NotStored("could not be sent within the deadline")))
         if lane.open is not None and now - lane.open.opened_at > SEAL_S:
             lane.open = None  # Its deadline is the first record's; who comes later gets a batch with more time.
