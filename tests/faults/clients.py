@@ -78,12 +78,12 @@ def overload(stage: Stage) -> Breaking:
     assert loaded > calm * 0.8, "overload has cost the clients their throughput"
 
 
-@fault("F47", "one tenant floods", answers={503}, gap_s=3.0, settings={"IN_FLIGHT_EVENTS_MAX": "40"})
+@fault("F47", "one tenant floods", answers={503}, gap_s=3.0, settings={"IN_FLIGHT_EVENTS_MAX": "100"})
 def flood(stage: Stage) -> Breaking:
     """Another tenant has nineteen in twenty of all requests, and most of what it may have in flight."""
     _, secret = stage.keys.new("umbrella")
     flooding = stage.start_load(
-        secret=secret, tenant_id="umbrella", waiting=60, per_s=0, batches=0, retrying=0, wrong=0, pause_s=0.0
+        secret=secret, tenant_id="umbrella", waiting=120, per_s=0, batches=0, retrying=0, wrong=0, pause_s=0.0
     )
     stage.until(lambda: flooding.answered(503), within_s=30)
     stage.wait(6)

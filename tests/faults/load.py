@@ -9,6 +9,7 @@ for their last answers, and the process ends with 0. All of them write one journ
 import asyncio
 import json
 import sys
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -17,9 +18,11 @@ from urllib.parse import urlsplit
 
 from customersignal_ingest.proof.journal import Journal
 
+_Kept = tuple[float, asyncio.StreamReader, asyncio.StreamWriter]
 SINGLE, BATCH = "/v1/events", "/v1/events/batch"
 BATCH_EVENTS = 8
 OPEN_LOOP_MAX = 400
+OPEN_LOOP_USERS = 20
 RETRY_S = 0.25
 IDLE_S = 5.0
 
@@ -32,7 +35,6 @@ class Plan:
     - `per_s`: events a second from clients who wait for nobody.
     - `batches`: clients who send one batch after the other.
     - `retrying`: clients who send each event, with its idempotency key, until it is accepted.
-    - `stubborn`: the same without a key, who give up waiting after `patience_s`: they make duplicates.
     - `wrong`: clients whose events must never be accepted.
     """
 
@@ -45,7 +47,6 @@ class Plan:
     per_s: float = 20.0
     batches: int = 1
     retrying: int = 2
-    stubborn: int = 0
     wrong: int = 1
     pause_s: float = 0.03
     patience_s: float = 30.0
@@ -74,7 +75,6 @@ class Clients:
             (plan.waiting, "waiting", self._one),
             (plan.batches, "batch", self._batch),
             (plan.retrying, "retrying", self._until_accepted),
-            (plan.stubborn, "stubborn", self._until_accepted_without_key),
             (plan.wrong, "wrong", self._wrong),
         ]
         async with asyncio.TaskGroup() as everybody:
@@ -98,33 +98,28 @@ class Clients:
             if self._over.is_set():
                 break
             if len(out) < OPEN_LOOP_MAX:
-                task = asyncio.create_task(self._one(f"{user_id}-{number % 50}"))
+                task = asyncio.create_task(self._one(f"{user_id}-{number % OPEN_LOOP_USERS}"))
                 out.add(task)
                 task.add_done_callback(out.discard)
         if out:
             await asyncio.wait(out)
 
     async def _one(self, user_id: str) -> int:
-        return await self._send([self._event(user_id)])
+        return await self._send(user_id, [self._event(user_id)])
 
     async def _batch(self, user_id: str) -> None:
-        await self._send([self._event(f"{user_id}-{n % 3}") for n in range(BATCH_EVENTS)], batch=True)
+        await self._send(user_id, [self._event(f"{user_id}-{n % 3}") for n in range(BATCH_EVENTS)], batch=True)
         await self._pause(0.2)
 
     async def _until_accepted(self, user_id: str) -> None:
-        await self._persist(self._event(user_id, idempotency_key=f"{user_id}-{next(self._numbers)}"))
-
-    async def _until_accepted_without_key(self, user_id: str) -> None:
-        await self._persist(self._event(user_id))
-
-    async def _persist(self, event: dict[str, object]) -> None:
-        while await self._send([event]) != 202 and not self._over.is_set():
+        event = self._event(user_id, idempotency_key=f"{user_id}-{next(self._numbers)}")
+        while await self._send(user_id, [event]) != 202 and not self._over.is_set():
             await self._pause(RETRY_S)
 
     async def _wrong(self, user_id: str) -> None:
         event = self._event(user_id)
         del event["timestamp"]
-        await self._send([event])
+        await self._send(user_id, [event])
         await self._pause(0.3)
 
     def _event(self, user_id: str, **more: object) -> dict[str, object]:
@@ -132,14 +127,14 @@ class Clients:
         fixed = {"event_type": "load", "timestamp": "2026-11-23T10:00:00Z", "user_id": user_id}
         return {**fixed, **more, "properties": properties}
 
-    async def _send(self, events: list[dict[str, object]], *, batch: bool = False) -> int:
+    async def _send(self, client: str, events: list[dict[str, object]], *, batch: bool = False) -> int:
         """Send one request; return its status, 0 where no answer came, after a pause: nobody may listen."""
         payloads = [json.dumps(event).encode() for event in events]
         body = b'{"events":[%s]}' % b",".join(payloads) if batch else payloads[0]
         attempt = self._journal.sent(payloads, tenant_id=self._plan.tenant_id)
         try:
             async with asyncio.timeout(self._plan.patience_s):
-                status, answer = await self._http.post(BATCH if batch else SINGLE, body)
+                status, answer = await self._http.post(client, BATCH if batch else SINGLE, body)
         except (OSError, EOFError, TimeoutError):  # Who knows whether it was stored: the journal has no answer.
             await self._pause(RETRY_S)
             return 0
@@ -153,20 +148,20 @@ class Clients:
 
 
 class Http:
-    """As much of an HTTP client as this takes, and cheap. Connections are kept, each for one request at a time."""
+    """As much of an HTTP client as this takes, and cheap. Each client keeps connections of its own."""
 
     def __init__(self, plan: Plan) -> None:
         address = urlsplit(plan.url)
         self._address = (address.hostname, address.port)
-        self._idle: list[tuple[float, asyncio.StreamReader, asyncio.StreamWriter]] = []
+        self._idle: defaultdict[str, list[_Kept]] = defaultdict(list)
         self._head = (
             f"POST %s HTTP/1.1\r\nHost: {address.netloc}\r\nX-CS-API-Key: {plan.key}\r\n"
             "Content-Type: application/json\r\nPrefer: return=representation\r\nContent-Length: %d\r\n\r\n"
         )
 
-    async def post(self, path: str, body: bytes) -> tuple[int, bytes]:
+    async def post(self, client: str, path: str, body: bytes) -> tuple[int, bytes]:
         """Return status and body of the answer; raises `OSError` or `EOFError` where there is none."""
-        reader, writer = self._kept() or await asyncio.open_connection(*self._address)
+        reader, writer = self._kept(client) or await asyncio.open_connection(*self._address)
         try:
             writer.write((self._head % (path, len(body))).encode() + body)
             first, *fields = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower().split("\r\n")
@@ -178,13 +173,13 @@ class Http:
         if named.get("connection") == "close":
             writer.close()
         else:
-            self._idle.append((asyncio.get_running_loop().time(), reader, writer))
+            self._idle[client].append((asyncio.get_running_loop().time(), reader, writer))
         return int(first.split()[1]), answer
 
-    def _kept(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
+    def _kept(self, client: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
         """Return a connection that the server has not closed, and is not about to close for want of requests."""
-        while self._idle:
-            since_s, reader, writer = self._idle.pop()
+        while self._idle[client]:
+            since_s, reader, writer = self._idle[client].pop()
             if not reader.at_eof() and asyncio.get_running_loop().time() - since_s < IDLE_S:
                 return reader, writer
             writer.close()

@@ -121,7 +121,8 @@ class _Seen:
         """Somebody waited all the time, or was refused again and again, and nobody was accepted."""
         answered = [r for r in self._requests if r.answered_ms and since_ms <= r.answered_ms <= until_ms]
         waiting = [r for r in self._requests if r.sent_ms < since_ms and (r.answered_ms or until_ms) >= until_ms]
-        return bool(answered or waiting) and not any(r.status == 202 for r in answered)
+        tried_all_along = any(r.sent_ms <= since_ms for r in self._requests) and bool(answered or waiting)
+        return tried_all_along and not any(r.status == 202 for r in answered)
 
     def bright(self, since_ms: int, until_ms: int) -> bool:
         """Everybody was accepted, at once."""
@@ -163,8 +164,8 @@ def about_resources(before: Resources, after: Resources) -> Iterator[str]:
         yield f"{after.rss_bytes >> 20} MiB of memory, {before.rss_bytes >> 20} before"
 
 
-def about_logs(stage: Stage) -> Iterator[str]:
-    """No key, no password, no payload, no user; and no stack trace, which is a bug that nobody expected."""
+def about_logs(fault: Fault, stage: Stage) -> Iterator[str]:
+    """No key, no password, no payload, no user; and no stack trace, but for a fault that makes anything fail: 500."""
     text = stage.logs()
     never = {
         "a key": stage.keys.secret,
@@ -174,5 +175,5 @@ def about_logs(stage: Stage) -> Iterator[str]:
         "a user": "-waiting-0",
     }
     yield from (f"{what} is in the logs" for what, secret in never.items() if secret in text)
-    if "Traceback" in text:
+    if "Traceback" in text and 500 not in fault.answers:
         yield "a stack trace is in the logs: " + text[text.index("Traceback") :][:1500]

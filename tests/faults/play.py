@@ -99,7 +99,7 @@ class Play:
             *about_answers(fault, stage.requests, moments),
             *about_times(fault, stage.load.requests, moments),
             *about_health(fault, watch.looks, stage.requests),
-            *about_logs(stage),
+            *about_logs(fault, stage),
         ]
         return self._row(moments, verdict)
 

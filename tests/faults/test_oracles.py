@@ -104,6 +104,10 @@ def test_ready_in_the_dark_is_a_lie() -> None:
     assert len([*about_health(FAULT, [a_look(15_500)], refused)]) == 1
 
 
+def test_ready_before_anybody_was_refused_for_long_is_no_lie() -> None:
+    assert [*about_health(FAULT, [a_look(15_500)], every(100, 12_000, 20_000, status=503))] == []
+
+
 def test_ready_while_all_clients_wait_in_vain_is_a_lie() -> None:
     waiting = [*every(100, 0, 10_000), a_request(10_000, status=504, took_ms=9_900)]
 
