@@ -9,6 +9,7 @@ everything, where `stop` waits for ever.
 
 import asyncio
 import random
+import ssl
 from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
@@ -80,8 +81,22 @@ async def _first(asked: dict[asyncio.Task[None], str]) -> str:
         for task in done:
             if task.exception() is None:
                 return asked[task]
-    reasons = ", ".join(f"{server}: {type(task.exception()).__name__}" for task, server in asked.items())
+    reasons = ", ".join(f"{server}: {_what_failed(task.exception())}" for task, server in asked.items())
     raise Unavailable(f"no Kafka broker answered ({reasons})")
+
+
+def _what_failed(error: BaseException | None) -> str:
+    """Name the error, and for TLS what is wrong with whose certificate. A broker's own words are left out."""
+    cause = error.__cause__ if error is not None and error.__cause__ is not None else error
+    name = type(cause).__name__
+    match cause:
+        case ssl.SSLCertVerificationError():
+            return f"{name}, {cause.verify_message}"
+        case ssl.SSLError():
+            return f"{name}, {cause.reason}"
+        case asyncio.IncompleteReadError():
+            return "hung up without an answer, as a listener does that wants TLS"
+    return name
 
 
 async def _ask(server: str, connection: dict[str, Any]) -> None:
@@ -111,6 +126,8 @@ class AiokafkaProducer:
             raise Unavailable(f"Kafka does not start a producer: {type(error).__name__}") from error
         if not known:
             raise Unavailable("Kafka does not describe its topics")
+        if self._is_denied():
+            raise Unavailable(f"not allowed to see the topic {self._topic}")
 
     def _made(self, server: str) -> Any:
         producer = AIOKafkaProducer(
@@ -193,9 +210,12 @@ class AiokafkaProducer:
         return int(self._producer._txn_manager.sequence_number(TopicPartition(self._topic, partition)))
 
     def is_dead(self) -> bool:
-        """Tell whether aiokafka's sender has ended."""
+        """Tell whether aiokafka's sender has ended, or may not see the topic any more."""
         task = self._producer._sender.sender_task
-        return task is None or task.done()
+        return task is None or task.done() or self._is_denied()
+
+    def _is_denied(self) -> bool:
+        return self._topic in self._producer.client.cluster.unauthorized_topics
 
     async def abandon(self) -> None:
         """Cancel who sends, cut the connections, and let go."""

@@ -73,6 +73,9 @@ async def look_at(options: Options, /) -> Topic:
         raise Unavailable(f"the settings of {options.topic} can't be read: {for_code(code).__name__}")
     # Only now: to ask for a topic that is missing could make it.
     described = await _asked(options, lambda admin: admin.describe_topics([options.topic]))
+    error = for_code(described[0]["error_code"])
+    if error is not NoError:  # Who may not look is told of no replicas, which is not to be taken for the truth.
+        raise Unavailable(f"{options.topic} can't be described: {error.__name__}")
     replication = min((len(partition["replicas"]) for partition in described[0]["partitions"]), default=0)
     return _judged({name: value for name, value, *_ in entries}, replication, options)
 

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import threading
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -22,13 +23,15 @@ from customersignal_ingest.adapters.outbound.kafka.librdkafka.delivery import (
 )
 from customersignal_ingest.adapters.outbound.kafka.options import Options
 from customersignal_ingest.adapters.outbound.kafka.topic import Topic, look_at
-from customersignal_ingest.domain.errors import ConfigurationError
+from customersignal_ingest.domain.errors import ConfigurationError, Unavailable
 
 POLL_S = 0.1  # Above 0.2 confluent-kafka waits for the whole time, whatever was reported.
 MEET_S = 1.0
 WITHDRAW_S = 0.5
 LINGER_MS = 5  # In place of 0, with which the sending thread takes the records of one call one by one.
 RETRY_BACKOFF_MS = 250
+RECONNECT_MS = 300
+DENIED_S = 5.0
 MESSAGE_TIMEOUT_MARGIN_MS = 500
 REQUEST_BYTES_MAX = 100_000_000  # Our own limit is the topic's.
 BUFFER_RECORDS_MAX = 100_000
@@ -49,13 +52,8 @@ _ABOUT_ITS_CONTENT = frozenset(
         KafkaError._INVALID_DIFFERENT_RECORD,  # noqa: SLF001  librdkafka's own codes all begin like this.
     }
 )
-_BEFORE_APPENDING = frozenset(
-    {
-        KafkaError.TOPIC_AUTHORIZATION_FAILED,
-        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
-        KafkaError._PURGE_QUEUE,  # noqa: SLF001  as above
-    }
-)
+_NOT_ALLOWED = frozenset({KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED})
+_BEFORE_APPENDING = _NOT_ALLOWED | {KafkaError._PURGE_QUEUE}  # noqa: SLF001  as above
 _ALL_BROKERS_DOWN = KafkaError._ALL_BROKERS_DOWN  # noqa: SLF001  as above
 
 log = logging.getLogger(__name__)
@@ -66,6 +64,7 @@ class Librdkafka:
 
     def __init__(self, options: Options, /) -> None:
         self._options = options
+        self._denied_until = float("-inf")
 
     def line(self, told: Told, /, *, batch_bytes_max: int) -> "PolledLine":
         """Start an idempotent producer; raises `ConfigurationError`."""
@@ -75,7 +74,7 @@ class Librdkafka:
             "linger.ms": self._options.linger_ms or LINGER_MS,
             "retry.backoff.ms": RETRY_BACKOFF_MS,
         }
-        return PolledLine(self._options.topic, _settings(self._options) | settings, told)
+        return PolledLine(self._options.topic, _settings(self._options) | settings, told, self._deny)
 
     def careful_line(self, told: Told, /) -> "PolledLine":
         """Start a producer that sends record by record, each at most once: its failures are the record's own.
@@ -89,15 +88,23 @@ class Librdkafka:
             "linger.ms": 0,
             "max.in.flight.requests.per.connection": 1,
         }
-        return PolledLine(self._options.topic, _settings(self._options) | settings, told, once=True)
+        return PolledLine(self._options.topic, _settings(self._options) | settings, told, self._deny, once=True)
 
     async def topic(self) -> Topic:
         """Look at the topic's settings; raises `Unavailable`."""
         return await look_at(self._options)
 
     async def reach(self) -> object:
-        """Return if any broker answers; raises `Unavailable`."""
+        """Return if any broker answers; raises `Unavailable`, also for a while after one has denied us the topic.
+
+        Whether we may write again nobody tells but by taking a record.
+        """
+        if time.monotonic() < self._denied_until:
+            raise Unavailable(f"not allowed to write to {self._options.topic}")
         return await reach(self._options)
+
+    def _deny(self) -> None:
+        self._denied_until = time.monotonic() + DENIED_S
 
 
 def _settings(options: Options) -> dict[str, Any]:
@@ -114,7 +121,9 @@ def _settings(options: Options) -> dict[str, Any]:
         "socket.timeout.ms": options.request_timeout_ms,
         "socket.connection.setup.timeout.ms": max(1000, options.request_timeout_ms),
         "socket.keepalive.enable": True,
-        "reconnect.backoff.max.ms": 300,  # A leader that came back is served within a second.
+        # A leader that came back is served within a second, and one that hangs up is not asked 20 times a second.
+        "reconnect.backoff.ms": RECONNECT_MS,
+        "reconnect.backoff.max.ms": RECONNECT_MS,
         "message.max.bytes": REQUEST_BYTES_MAX,
         "queue.buffering.max.messages": BUFFER_RECORDS_MAX,
         "queue.buffering.max.kbytes": BUFFER_KBYTES_MAX,
@@ -152,8 +161,18 @@ class PolledLine:
     ends the producer, which may take a moment, and so never holds up the loop.
     """
 
-    def __init__(self, topic: str, settings: dict[str, Any], told: Told, /, *, once: bool = False) -> None:
-        self._topic, self._told, self._once = topic, told, once
+    def __init__(
+        self,
+        topic: str,
+        settings: dict[str, Any],
+        told: Told,
+        denied: Callable[[], None] = lambda: None,
+        /,
+        *,
+        once: bool = False,
+    ) -> None:
+        """`denied` is called, in the thread, when we may not write to the topic."""
+        self._topic, self._told, self._denied, self._once = topic, told, denied, once
         self._loop = asyncio.get_running_loop()
         self._burst = Burst()
         self._dead, self._lonely, self._ending = "", False, False
@@ -188,7 +207,7 @@ class PolledLine:
         return self._dead
 
     def lonely(self) -> bool:
-        """Tell whether librdkafka has said that all brokers are down."""
+        """Tell whether librdkafka has said that all brokers are down, or that we may not write."""
         lonely, self._lonely = self._lonely, False
         return lonely
 
@@ -239,6 +258,9 @@ class PolledLine:
     def _failure(self, error: KafkaError, message: Any) -> Failure:
         if error.fatal():
             self._dead = error.name()
+        if error.code() in _NOT_ALLOWED:
+            self._denied()
+            self._lonely = True
         certain = self._once or 0 <= message.latency() < _FIRST_ATTEMPT_S
         if error.code() in _ABOUT_ITS_CONTENT:
             return TurnedDown(error.name(), certain)
