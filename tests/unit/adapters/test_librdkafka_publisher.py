@@ -159,8 +159,8 @@ async def opened(kafka: FakeKafka | None = None, **bounds: int) -> AsyncIterator
     finally:
         for line in [*bench.kafka.lines, *bench.kafka.careful_lines]:
             line.hangs = False
-        for call in list(bench.publisher._calls):  # Whoever still waits would be waited for.
-            bench.publisher._finish(call)
+        while (call := bench.publisher._in_flight.oldest()) is not None:  # Who still waits would be waited for.
+            bench.publisher._in_flight.answer(call)
         await bench.publisher.close()
 
 
@@ -426,8 +426,7 @@ async def test_after_close_no_line_begins() -> None:
 
 
 def records(*names: str) -> Call:
-    answer: asyncio.Future[Sequence[Outcome]] = asyncio.get_running_loop().create_future()
-    return Call([a_record(name) for name in names], 0, answer, born_at=0)
+    return Call([a_record(name) for name in names], 0, born_at=0)
 
 
 class Listener:

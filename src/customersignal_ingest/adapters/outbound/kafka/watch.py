@@ -16,7 +16,8 @@ log = logging.getLogger(__name__)
 class TopicWatch:
     """What the topic looked like last: every minute, and every two seconds while that is not good.
 
-    For one event loop; `tick` is to be called ten times a second.
+    `failure` says why it could not be looked at, or nothing. For one event loop; `tick` is to be
+    called ten times a second.
     """
 
     def __init__(
@@ -30,7 +31,7 @@ class TopicWatch:
         """`look` raises `Unavailable`; `seen` is told of the topic after every look."""
         self._look_once, self._clock, self._seen = look, clock, seen
         self.topic: Topic | None = None
-        self._failure = ""
+        self.failure = ""
         self._look_at = float("-inf")
         self._looking: asyncio.Task[None] | None = None
 
@@ -47,7 +48,7 @@ class TopicWatch:
     def reason_against(self, away: str, /) -> str:
         """Say why nothing can be stored there now, or nothing; `away` is why no broker takes anything."""
         if self.topic is None:
-            return away or "the topic's settings are not known yet"
+            return away or self.failure or "the topic's settings are not known yet"
         return "; ".join(self.topic.dangers) or away
 
     def look_soon(self) -> None:
@@ -82,8 +83,8 @@ class TopicWatch:
         except Exception as error:
             log.exception("the topic's settings can't be understood")
             failure = type(error).__name__
-        if failure and failure != self._failure:
+        if failure and failure != self.failure:
             log.warning("the topic's settings can't be read: %s", failure)
-        self._failure = failure
+        self.failure = failure
         # Whoever wanted another look meanwhile gets it.
         self._look_at = min(self._look_at, self._clock() + (LOOK_S if safe else LOOK_AGAIN_S))

@@ -1,34 +1,23 @@
 """What travels between the publisher and a line: calls and their records out, news of them back."""
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from customersignal_ingest.adapters.outbound.kafka import calls
 from customersignal_ingest.domain.event import Record
-from customersignal_ingest.domain.outcome import Outcome, Unknown
-
-_UNSETTLED = Unknown("no confirmation within the deadline")
 
 
-class Call:
-    """One call of `publish`: its records, and what is known of them so far.
+class Call(calls.Call):
+    """A call that also knows, in `turned_down`, which of its records a broker has turned down once.
 
-    `turned_down` holds which of them a broker has turned down once, and whether nothing of it was
-    appended then for certain. Once `remaining` is 0 the outcomes are final.
+    The value tells whether nothing of it was appended then for certain.
     """
 
-    __slots__ = ("answer", "born_at", "outcomes", "records", "remaining", "size_bytes", "turned_down")
+    __slots__ = ("turned_down",)
 
-    def __init__(
-        self, records: Sequence[Record], size_bytes: int, answer: "asyncio.Future[Sequence[Outcome]]", *, born_at: float
-    ) -> None:
-        self.records = records
-        self.size_bytes = size_bytes
-        self.answer = answer
-        self.born_at = born_at
-        self.outcomes: list[Outcome] = [_UNSETTLED] * len(records)
-        self.remaining = len(records)
+    def __init__(self, records: Sequence[Record], size_bytes: int, *, born_at: float) -> None:
+        super().__init__(records, size_bytes, born_at=born_at)
         self.turned_down: dict[int, bool] = {}
 
 

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
+from customersignal_ingest.adapters.outbound.kafka.calls import BYTES_MAX, RECORDS_MAX, STALL_S, InFlight, Stall
 from customersignal_ingest.adapters.outbound.kafka.librdkafka.delivery import (
     Burst,
     Call,
@@ -27,12 +28,9 @@ TICK_S = 0.1
 MARGIN_S = 0.4  # Our answer comes this much before the publish time-out, whatever happens.
 OPEN_TIMEOUT_S = 3.0
 CLOSE_TIMEOUT_S = 2.0
-STALL_S = 1.0
 STUCK_S = 3.0
 GRACE_S = 2.0
 BATCH_BYTES_MAX = 256 * 1024
-QUEUE_RECORDS_MAX = 50_000
-QUEUE_BYTES_MAX = 64 * 1024 * 1024
 
 log = logging.getLogger(__name__)
 
@@ -56,23 +54,21 @@ class LibrdkafkaPublisher:
         *,
         clock: Callable[[], float],
         sleep: Callable[[float], Awaitable[None]],
-        queue_records_max: int = QUEUE_RECORDS_MAX,
-        queue_bytes_max: int = QUEUE_BYTES_MAX,
+        queue_records_max: int = RECORDS_MAX,
+        queue_bytes_max: int = BYTES_MAX,
     ) -> None:
         """`clock` is monotonic seconds."""
         self._options, self._kafka = options, kafka
         self._clock, self._sleep = clock, sleep
         self._patience_s = max(options.publish_timeout_s - MARGIN_S, options.publish_timeout_s / 2)
-        self._queue_records_max, self._queue_bytes_max = queue_records_max, queue_bytes_max
+        self._in_flight = InFlight(records_max=queue_records_max, bytes_max=queue_bytes_max)
+        self._stall = Stall()
         self._outlook = Outlook(kafka, clock=clock, seen=self._learn)
         self._lines = Lines(kafka, self._settle, clock=clock, stuck_s=options.publish_timeout_s + GRACE_S)
         self._message_bytes_max = MESSAGE_BYTES_MAX
-        self._calls: dict[Call, None] = {}  # Oldest first.
-        self._records = self._bytes = 0
-        self._all_settled: asyncio.Future[None] | None = None
         self._ticking: asyncio.Task[None] | None = None
-        self._ticked_at = self._confirmed_at = float("-inf")
-        self._stalled = self._closed = False
+        self._confirmed_at = float("-inf")
+        self._closed = False
         self.late_acks = 0
 
     @property
@@ -89,10 +85,10 @@ class LibrdkafkaPublisher:
         line = self._lines.current
         if reason or line is None:
             return [NotStored(reason)] * len(records)
-        answer: asyncio.Future[Sequence[Outcome]] = asyncio.get_running_loop().create_future()
-        call = Call(records, size_bytes, answer, born_at=self._clock())
-        self._take(call, line)
-        return await answer
+        call = Call(records, size_bytes, born_at=self._clock())
+        self._in_flight.take(call)
+        self._send_all(line, call)
+        return await call.answer
 
     async def open(self) -> None:
         """Connect in the background; returns once that succeeded or failed for the first time.
@@ -101,7 +97,6 @@ class LibrdkafkaPublisher:
         """
         self._options.security.ssl_context()
         self._lines.start(batch_bytes_max=BATCH_BYTES_MAX)
-        self._ticked_at = self._clock()
         self.tick()
         self._ticking = asyncio.create_task(self._keep_ticking())
         await self._outlook.first(OPEN_TIMEOUT_S)
@@ -111,15 +106,13 @@ class LibrdkafkaPublisher:
         if self._closed:
             return
         self._closed = True
-        if self._records:
-            self._all_settled = asyncio.get_running_loop().create_future()
-            await asyncio.wait({self._all_settled}, timeout=CLOSE_TIMEOUT_S)
+        await self._in_flight.wait(CLOSE_TIMEOUT_S)
         if self._ticking is not None:
             self._ticking.cancel()
             await asyncio.wait({self._ticking})
         await self._lines.close()
-        for call in list(self._calls):
-            self._finish(call)
+        while (call := self._in_flight.oldest()) is not None:
+            self._in_flight.answer(call)
         await self._outlook.close()
 
     async def ping(self) -> None:
@@ -127,7 +120,7 @@ class LibrdkafkaPublisher:
 
         Asks a broker for a sign of life unless a confirmation has just come.
         """
-        reason = self._reason_against(1, 0) or self._size_problem() or self._stuck()
+        reason = self._reason_against(1, 0) or self._outlook.watch.limits or self._stuck()
         if reason:
             raise Unavailable(reason)
         if self._clock() - self._confirmed_at > STALL_S:
@@ -136,16 +129,13 @@ class LibrdkafkaPublisher:
     def tick(self) -> None:
         """Do what time alone brings: deadlines, a dead line, news of brokers and topic. Ten times a second."""
         now = self._clock()
-        # Reports may wait for the loop when it was held up: they are read before anything expires.
-        stalled, self._stalled = self._stalled, now - self._ticked_at > STALL_S
-        self._ticked_at = now
-        if self._stalled and not stalled:
+        if self._stall.begins(now):
             return
         self._lines.tick()
         self._expire(now)
         line = self._lines.current
         lonely = line is not None and line.lonely()
-        self._outlook.tick(doubt=lonely or self._oldest_s(now) > STALL_S)
+        self._outlook.tick(doubt=lonely or self._in_flight.oldest_s(now) > STALL_S)
 
     def _reason_against(self, count: int, size_bytes: int) -> str:
         """Say why records can't be taken now, or nothing."""
@@ -156,25 +146,14 @@ class LibrdkafkaPublisher:
             return reason
         if self._lines.current is None:
             return "the Kafka producer is being replaced"
-        if self._records + count > self._queue_records_max or self._bytes + size_bytes > self._queue_bytes_max:
-            return "queue full"
-        return ""
-
-    def _size_problem(self) -> str:
-        return "" if self._outlook.topic is None else "; ".join(self._outlook.topic.limits)
+        return "" if self._in_flight.has_room(count, size_bytes) else "queue full"
 
     def _stuck(self) -> str:
-        return f"no confirmation for {STUCK_S:.0f} s" if self._oldest_s(self._clock()) > STUCK_S else ""
-
-    def _oldest_s(self, now: float) -> float:
-        return now - next(iter(self._calls)).born_at if self._calls else 0.0
+        return f"no confirmation for {STUCK_S:.0f} s" if self._in_flight.oldest_s(self._clock()) > STUCK_S else ""
 
     # Records go out.
 
-    def _take(self, call: Call, line: Line) -> None:
-        self._records += len(call.records)
-        self._bytes += call.size_bytes
-        self._calls[call] = None
+    def _send_all(self, line: Line, call: Call) -> None:
         doubtful_bytes = self._message_bytes_max - ENVELOPE_BYTES
         for index, record in enumerate(call.records):
             if record.size_bytes > doubtful_bytes and alone_bytes(record) > self._message_bytes_max:
@@ -208,7 +187,7 @@ class LibrdkafkaPublisher:
     def _judge(self, call: Call, index: int, failure: Failure) -> None:
         match failure:
             case TurnedDown(reason, certain):
-                self._outlook.look_soon()
+                self._outlook.watch.look_soon()
                 if index in call.turned_down:
                     self._turn_down_again(call, index, reason, certain=certain)
                 else:
@@ -238,24 +217,13 @@ class LibrdkafkaPublisher:
         call.outcomes[index] = outcome
         call.remaining -= 1
         if not call.remaining:
-            self._finish(call)
-
-    def _finish(self, call: Call) -> None:
-        """Answer the call; what has no outcome yet is `Unknown`."""
-        call.remaining = 0
-        del self._calls[call]
-        self._records -= len(call.records)
-        self._bytes -= call.size_bytes
-        if not call.answer.done():
-            call.answer.set_result(call.outcomes)
-        if not self._calls and self._all_settled is not None and not self._all_settled.done():
-            self._all_settled.set_result(None)
+            self._in_flight.answer(call)
 
     # Time goes by.
 
     def _expire(self, now: float) -> None:
-        while self._calls and (oldest := next(iter(self._calls))).born_at + self._patience_s <= now:
-            self._finish(oldest)
+        while (oldest := self._in_flight.oldest()) is not None and oldest.born_at + self._patience_s <= now:
+            self._in_flight.answer(oldest)
 
     def _learn(self, topic: Topic) -> None:
         self._message_bytes_max = topic.message_bytes_max
