@@ -100,6 +100,10 @@ class Load:
         found = [r for r in self.requests if r.status == status and (r.answered_ms or 0) >= since_ms]
         return sum(each.kind != "wrong" for each in found)
 
+    def failed(self) -> int:
+        """Return how many requests were answered 503 or 504."""
+        return self.answered(503) + self.answered(504)
+
     def everybody_accepted_at(self, *, since_ms: int) -> int:
         """Return when the last of the waiting clients had a 202 for something sent since then; 0 if one has not."""
         first: dict[str, int] = {}
