@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from customersignal_ingest.adapters.outbound.kafka.batch import Batch, Lane
+from customersignal_ingest.adapters.outbound.kafka.calls import Call
 from customersignal_ingest.adapters.outbound.kafka.generations import AGE_MAX_S, SEQUENCE_MAX, START_TIMEOUT_S
 from customersignal_ingest.adapters.outbound.kafka.options import Options
 from customersignal_ingest.adapters.outbound.kafka.producer import (
@@ -228,6 +230,50 @@ async def test_what_comes_while_a_batch_is_out_goes_together_after_it() -> None:
         assert bench.kafka.latest.keys == [[b"a"], [b"b", b"c"]]
         bench.kafka.latest.settle(1, Appended(1))
         assert kinds([*await first, *await second, *await third]) == [Stored] * 3
+
+
+async def test_what_comes_while_a_slow_broker_thinks_goes_together_however_long_that_takes() -> None:
+    async with opened() as bench:
+        calls = [await bench.call("a")]
+        for name in ("b", "c", "d"):
+            await bench.tick(1.2)
+            calls.append(await bench.call(name))
+
+        bench.kafka.latest.settle(0, Appended(0))
+        await bench.turn()
+
+        assert bench.kafka.latest.keys == [[b"a"], [b"b", b"c", b"d"]]
+        bench.kafka.latest.settle(1, Appended(1))
+        assert [await call for call in calls] == [[Stored("events", 0, n)] for n in range(4)]
+
+
+async def test_nobody_is_taken_along_by_a_batch_that_has_little_time_left() -> None:
+    async with opened() as bench:
+        calls = [await bench.call("a"), await bench.call("b")]
+        await bench.tick(TIMEOUT_S * 0.7)
+        calls.append(await bench.call("c"))
+        bench.kafka.latest.settle(0, Appended(0))
+        await bench.turn()
+        assert bench.kafka.latest.keys == [[b"a"], [b"b"]]
+
+        bench.kafka.latest.settle(1, Appended(1))
+        await bench.turn()
+        bench.kafka.latest.settle(2, Appended(2))
+
+        assert [await call for call in calls] == [[Stored("events", 0, n)] for n in range(3)]
+
+
+async def test_a_call_of_which_two_shares_travel_together_is_complete_once() -> None:
+    call = Call([a_record(name, value=b"x" * 50) for name in "abc"], 0, born_at=0.0)
+    lane, batch = Lane(0), Batch(0, opened_at=0.0, deadline=10.0)
+    batch.add(call, [0, 1, 2])
+    lane.queue(batch)
+    lane.put_back([lane.next(lambda: FakeBuilder(100), until=5.0)])  # Two found room, and were not taken.
+
+    again = lane.next(lambda: FakeBuilder(200), until=5.0)
+
+    assert again.stored("events", 7) == [call]
+    assert call.outcomes == [Stored("events", 0, offset) for offset in (7, 8, 9)]
 
 
 async def test_a_confirmation_without_a_place_is_stored_without_an_offset() -> None:

@@ -33,19 +33,20 @@ class PartitionOf(dict[bytes, int]):
 class Batch:
     """Records of any number of calls that go to one partition together, and share their fate.
 
-    It is a list of shares until `load` turns it into bytes, just before it goes out.
+    It is a list of shares until `load` turns it into bytes, just before it goes out. One that is `alone`
+    takes nobody along: it is a part of one that was turned down, on the way to whom that was about.
     """
 
     builder: Builder
 
-    __slots__ = ("_shares", "builder", "deadline", "opened_at", "partition", "records", "settled")
+    __slots__ = ("_shares", "alone", "builder", "deadline", "opened_at", "partition", "records", "settled")
 
     def __init__(self, partition: int, *, opened_at: float, deadline: float) -> None:
         self.partition = partition
         self.opened_at = opened_at
         self.deadline = deadline
         self.records = 0
-        self.settled = False
+        self.settled = self.alone = False
         self._shares: list[Share] = []
 
     def add(self, call: Call, indices: list[int]) -> None:
@@ -69,9 +70,15 @@ class Batch:
             loaded += len(indices)
         return None
 
+    def take_along(self, other: "Batch") -> None:
+        """Let the other's records, which are in the same builder behind ours, share our fate and deadline."""
+        for share in other._shares:  # noqa: SLF001  Its own kind.
+            self.add(*share)
+
     def split(self, first: int) -> "Batch":
         """Keep so many records, and return a batch of the others, with the same deadline."""
         rest = Batch(self.partition, opened_at=self.opened_at, deadline=self.deadline)
+        rest.alone = self.alone
         shares, self._shares, self.records = self._shares, [], 0
         for call, indices in shares:
             kept = max(0, first - self.records)
@@ -84,6 +91,7 @@ class Batch:
     def halves(self) -> "tuple[Batch, Batch]":
         """Return two batches with the same records in their order, to be loaded anew."""
         first = Batch(self.partition, opened_at=self.opened_at, deadline=self.deadline)
+        first.alone = True
         for share in self._shares:
             first.add(*share)
         return first, first.split((self.records + 1) // 2)
@@ -109,7 +117,8 @@ class Batch:
         self.settled = True
         for call, indices in self._shares:
             call.remaining -= len(indices)
-        return [call for call, _ in self._shares if not call.remaining]
+        # Once each: of a call that found no room in one batch two shares may travel in the next.
+        return [call for call in dict.fromkeys([call for call, _ in self._shares]) if not call.remaining]
 
 
 class Lane:
@@ -131,13 +140,22 @@ class Lane:
         self.waiting.append(batch)
         self.open = batch
 
-    def next(self, new_batch: Callable[[], Builder]) -> Batch:
-        """Load the batch that is to go out now; what does not fit into it goes next."""
-        self.out = batch = self.waiting.popleft()
-        rest = batch.load(new_batch())
+    def next(self, new_batch: Callable[[], Builder], *, until: float) -> Batch:
+        """Load the batch that is to go out now; what does not fit into it goes next.
+
+        If its deadline is later than `until`, it takes along what waits behind it and finds room: with a slow
+        broker a queue of small batches, one out at a time, would only grow.
+        """
+        self.out = batch = last = self.waiting.popleft()
+        builder = new_batch()
+        rest = batch.load(builder)
+        while rest is None and self.waiting and batch.deadline > until and not (batch.alone or self.waiting[0].alone):
+            last = self.waiting.popleft()
+            rest = last.load(builder)
+            batch.take_along(last)
         if rest is not None:
             self.waiting.appendleft(rest)
-        if batch is self.open:
+        if last is self.open:
             self.open = rest
         return batch
 

@@ -229,8 +229,9 @@ class KafkaPublisher:
     def _next(self, lane: Lane, generation: Generation) -> Batch | None:
         """Load what is to go out now, if anything may."""
         bytes_max = self._watch.message_bytes_max
+        until = self._clock() + self._patience_s / 2  # Who is taken along has half of its time, or more.
         while self._may_go(lane, generation):
-            batch = lane.next(self._new_builder)
+            batch = lane.next(self._new_builder, until=until)
             if batch.builder.size() <= bytes_max:
                 generation.out.add(batch)
                 return batch
