@@ -16,9 +16,8 @@ from customersignal_ingest.domain.event import IngestEvent, StoredRecord, encode
 from customersignal_ingest.domain.key import Tenant
 from customersignal_ingest.domain.partition import partition_for
 from customersignal_ingest.domain.rules import Limits, parse_event
-from customersignal_ingest.proof import checker
 from customersignal_ingest.proof.checker import Checker, Kind, Report
-from customersignal_ingest.proof.journal import Answered, Entry, JournalError, Result, Sent, Torn
+from customersignal_ingest.proof.journal import Answered, Entry, Result, Sent
 from customersignal_ingest.testing import strategies
 
 AT = datetime(2026, 11, 23, 10, tzinfo=UTC)
