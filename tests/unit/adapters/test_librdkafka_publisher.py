@@ -394,6 +394,23 @@ async def test_ping_says_when_no_confirmation_comes() -> None:
             await bench.publisher.ping()
 
 
+async def test_after_a_call_that_waited_in_vain_only_a_confirmation_makes_ping_return() -> None:
+    async with opened() as bench:
+        lost = await bench.publish(a_record("a"))
+        await bench.passes(11)
+        assert isinstance((await lost)[0], Unknown)
+        await bench.publish(a_record("b"))
+        await bench.passes(1)
+        with pytest.raises(Unavailable, match="no confirmation"):
+            await bench.publisher.ping()
+
+        bench.line.store(1)
+        await bench.publish(a_record("c"))
+        await bench.passes(1)
+
+        await bench.publisher.ping()
+
+
 async def test_a_loop_that_was_held_up_reads_confirmations_before_anything_expires() -> None:
     async with opened() as bench:
         task = await bench.publish(a_record("a"))

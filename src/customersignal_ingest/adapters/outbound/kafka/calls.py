@@ -9,6 +9,7 @@ from customersignal_ingest.domain.outcome import Outcome, Unknown
 RECORDS_MAX = 50_000
 BYTES_MAX = 64 * 1024 * 1024
 STALL_S = 1.0
+STUCK_S = 3.0
 
 _UNSETTLED = Unknown("no confirmation within the deadline")
 
@@ -74,6 +75,21 @@ class InFlight:
         if self._calls:
             self._none_left = asyncio.get_running_loop().create_future()
             await asyncio.wait({self._none_left}, timeout=timeout_s)
+
+
+class Confirmations:
+    """When a record was last confirmed, and when one last waited in vain, in monotonic seconds."""
+
+    def __init__(self) -> None:
+        self.came_at = self.failed_at = float("-inf")
+
+    def reason_against(self, waited_s: float) -> str:
+        """Say that none come, or nothing; `waited_s` is for how long the oldest call has waited.
+
+        Once calls waited in vain, whoever waits does so until something is confirmed.
+        """
+        patience_s = STUCK_S if self.came_at >= self.failed_at else 0.0
+        return f"no confirmation for {STUCK_S:.0f} s" if waited_s > patience_s else ""
 
 
 class Stall:

@@ -8,7 +8,15 @@ from functools import partial
 from typing import Protocol
 
 from customersignal_ingest.adapters.outbound.kafka.batch import Batch, Lane, PartitionOf
-from customersignal_ingest.adapters.outbound.kafka.calls import BYTES_MAX, RECORDS_MAX, STALL_S, Call, InFlight, Stall
+from customersignal_ingest.adapters.outbound.kafka.calls import (
+    BYTES_MAX,
+    RECORDS_MAX,
+    STALL_S,
+    Call,
+    Confirmations,
+    InFlight,
+    Stall,
+)
 from customersignal_ingest.adapters.outbound.kafka.generations import Generation, Generations
 from customersignal_ingest.adapters.outbound.kafka.options import Options
 from customersignal_ingest.adapters.outbound.kafka.producer import (
@@ -32,7 +40,6 @@ MARGIN_S = 0.4  # Our answer comes this much before the publish time-out, whatev
 OPEN_TIMEOUT_S = 3.0
 CLOSE_TIMEOUT_S = 2.0
 SEAL_S = 1.0
-STUCK_S = 3.0
 BATCH_BYTES_MAX = 256 * 1024
 
 log = logging.getLogger(__name__)
@@ -98,7 +105,7 @@ class KafkaPublisher:
         self._due: dict[Lane, None] = {}
         self._flushing: asyncio.Handle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._confirmed_at = self._failed_at = float("-inf")
+        self._confirmations = Confirmations()
         self._closed = False
         self.late_acks = 0
 
@@ -157,7 +164,7 @@ class KafkaPublisher:
         reason = self._reason_against(1, 0) or self._watch.limits or self._stuck()
         if reason:
             raise Unavailable(reason)
-        if self._clock() - self._confirmed_at > STALL_S:
+        if self._clock() - self._confirmations.came_at > STALL_S:
             await self._kafka.reach()
 
     def tick(self) -> None:
@@ -183,9 +190,7 @@ class KafkaPublisher:
         return "" if self._in_flight.has_room(count, size_bytes) else "queue full"
 
     def _stuck(self) -> str:
-        """Say so when calls wait in vain; once some did to the end, so do all, until something is confirmed."""
-        patience_s = STUCK_S if self._confirmed_at >= self._failed_at else 0.0
-        return f"no confirmation for {STUCK_S:.0f} s" if self._in_flight.oldest_s(self._clock()) > patience_s else ""
+        return self._confirmations.reason_against(self._in_flight.oldest_s(self._clock()))
 
     # Records come in.
 
@@ -284,7 +289,7 @@ class KafkaPublisher:
         match verdict:
             case Appended(offset):
                 generation.acknowledged = True
-                self._confirmed_at = self._clock()
+                self._confirmations.came_at = self._clock()
                 self._answer(batch.stored(self._options.topic, offset))
             case TurnedDown(reason):
                 self._generations.retire(generation, reason, strike=False)
@@ -311,7 +316,7 @@ class KafkaPublisher:
             self._make_due(lane)
 
     def _lose(self, batch: Batch, cause: str) -> None:
-        self._failed_at = self._clock()
+        self._confirmations.failed_at = self._clock()
         self._free(batch)
         self._answer(batch.settle(Unknown(cause)))
 
@@ -323,7 +328,7 @@ class KafkaPublisher:
 
     def _look_after(self, lane: Lane, now: float) -> None:
         for batch in lane.overdue(now):
-            self._failed_at = now
+            self._confirmations.failed_at = now
             self._answer(batch.settle(NotStored("could not be sent within the deadline")))
         if lane.open is not None and now - lane.open.opened_at > SEAL_S:
             lane.open = None  # Its deadline is the first record's; who comes later gets a batch with more time.

@@ -5,7 +5,14 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
-from customersignal_ingest.adapters.outbound.kafka.calls import BYTES_MAX, RECORDS_MAX, STALL_S, InFlight, Stall
+from customersignal_ingest.adapters.outbound.kafka.calls import (
+    BYTES_MAX,
+    RECORDS_MAX,
+    STALL_S,
+    Confirmations,
+    InFlight,
+    Stall,
+)
 from customersignal_ingest.adapters.outbound.kafka.librdkafka.delivery import (
     Burst,
     Call,
@@ -28,7 +35,6 @@ TICK_S = 0.1
 MARGIN_S = 0.4  # Our answer comes this much before the publish time-out, whatever happens.
 OPEN_TIMEOUT_S = 3.0
 CLOSE_TIMEOUT_S = 2.0
-STUCK_S = 3.0
 GRACE_S = 2.0
 BATCH_BYTES_MAX = 256 * 1024
 
@@ -67,7 +73,7 @@ class LibrdkafkaPublisher:
         self._lines = Lines(kafka, self._settle, clock=clock, stuck_s=options.publish_timeout_s + GRACE_S)
         self._message_bytes_max = MESSAGE_BYTES_MAX
         self._ticking: asyncio.Task[None] | None = None
-        self._confirmed_at = float("-inf")
+        self._confirmations = Confirmations()
         self._closed = False
         self.late_acks = 0
 
@@ -123,7 +129,7 @@ class LibrdkafkaPublisher:
         reason = self._reason_against(1, 0) or self._outlook.watch.limits or self._stuck()
         if reason:
             raise Unavailable(reason)
-        if self._clock() - self._confirmed_at > STALL_S:
+        if self._clock() - self._confirmations.came_at > STALL_S:
             await self._kafka.reach()
 
     def tick(self) -> None:
@@ -149,7 +155,7 @@ class LibrdkafkaPublisher:
         return "" if self._in_flight.has_room(count, size_bytes) else "queue full"
 
     def _stuck(self) -> str:
-        return f"no confirmation for {STUCK_S:.0f} s" if self._in_flight.oldest_s(self._clock()) > STUCK_S else ""
+        return self._confirmations.reason_against(self._in_flight.oldest_s(self._clock()))
 
     # Records go out.
 
@@ -180,7 +186,7 @@ class LibrdkafkaPublisher:
             if call.remaining:
                 self._judge(call, index, failure)
         if burst.stored:
-            self._confirmed_at = self._clock()
+            self._confirmations.came_at = self._clock()
             self._outlook.confirmed()
         self._lines.heard(line)
 
@@ -223,6 +229,7 @@ class LibrdkafkaPublisher:
 
     def _expire(self, now: float) -> None:
         while (oldest := self._in_flight.oldest()) is not None and oldest.born_at + self._patience_s <= now:
+            self._confirmations.failed_at = now
             self._in_flight.answer(oldest)
 
     def _learn(self, topic: Topic) -> None:
