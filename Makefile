@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 COVERAGE := --cov=customersignal_ingest --cov-branch
 # The locks are compiled for every platform and Python at once, so one file serves all.
-COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate
+COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate --no-strip-extras
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

@@ -4,6 +4,7 @@ import asyncio
 import re
 import tomllib
 from collections.abc import Iterator
+from importlib.metadata import distribution, distributions
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ pytestmark = pytest.mark.anyio
 def locked(file: str) -> dict[str, set[str]]:
     """Return the locked versions of each name: more than one where platforms differ."""
     found: dict[str, set[str]] = {}
-    for name, version in re.findall(r"^([\w.-]+)==([^ \\]+)", (ROOT / file).read_text(), re.M):
+    for name, version in re.findall(r"^([\w.-]+)(?:\[[^]]+\])?==([^ \\]+)", (ROOT / file).read_text(), re.M):
         found.setdefault(canonicalize_name(name), set()).add(version)
     return found
 
@@ -73,6 +74,25 @@ def test_what_runs_is_locked_at_the_version_that_is_tested() -> None:
     tested = locked("requirements-dev.txt")
 
     assert {name: versions for name, versions in locked("requirements.txt").items() if tested[name] != versions} == {}
+
+
+def extras_asked_for() -> set[str]:
+    """Return each `name[extra]` that a locked distribution asks for, as far as it is installed here."""
+    asked = set()
+    for name in locked("requirements-dev.txt").keys() & {canonicalize_name(d.name) for d in distributions()}:
+        for requirement in map(Requirement, distribution(name).requires or ()):
+            if requirement.extras and (requirement.marker is None or requirement.marker.evaluate({"extra": ""})):
+                asked |= {f"{canonicalize_name(requirement.name)}[{extra}]" for extra in requirement.extras}
+    return asked
+
+
+def test_what_is_asked_for_with_an_extra_is_locked_with_it() -> None:
+    """Else pip takes the newest version of it instead of the locked one, and then misses its hash."""
+    found = re.findall(r"^([\w.-]+)\[([^]]+)\]==", (ROOT / "requirements-dev.txt").read_text(), re.M)
+    pinned = {f"{canonicalize_name(name)}[{extra}]" for name, extras in found for extra in extras.split(", ")}
+
+    assert "coverage[toml]" in extras_asked_for()
+    assert extras_asked_for() - pinned == set()
 
 
 def test_every_dependency_has_its_reason_in_the_decisions() -> None:
