@@ -20,7 +20,7 @@ from customersignal_ingest.proof.journal import Journal
 
 _Kept = tuple[float, asyncio.StreamReader, asyncio.StreamWriter]
 SINGLE, BATCH = "/v1/events", "/v1/events/batch"
-BATCH_EVENTS = 8
+BATCH_EVENTS = 40
 OPEN_LOOP_MAX = 400
 OPEN_LOOP_USERS = 20
 RETRY_S = 0.25
