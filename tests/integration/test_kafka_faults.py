@@ -404,6 +404,10 @@ class Writers:
         stored = [(record, o) for _, record, o in self.outcomes if isinstance(o, Stored) and o.offset is not None]
         return [record for record, o in stored if there.get((o.partition, o.offset)) != (record.key, record.value)]
 
+    def stored_all_the_same(self, kafka: Kafka, topic: str) -> list[Record]:
+        keys = {record.key for record in kafka.read(topic)}
+        return [record for _, record, o in self.outcomes if isinstance(o, NotStored) and record.key in keys]
+
     def twice(self, kafka: Kafka, topic: str) -> int:
         keys = [record.key for record in kafka.read(topic)]
         return len(keys) - len(set(keys))
@@ -451,5 +455,6 @@ async def lose_a_leader(cluster: Cluster, fault: str, record_property: Callable[
     cluster.heal()
     assert gap_s <= bound_s + election_s
     assert writers.lost(cluster, topic) == []
+    assert writers.stored_all_the_same(cluster, topic) == []
     # librdkafka may store a record twice around a move of leaders (its issue 4953): one event_id, two copies.
     assert writers.twice(cluster, topic) == 0 or cluster.url(topic).startswith("kafka+librdkafka:")
