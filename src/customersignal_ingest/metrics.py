@@ -84,10 +84,13 @@ class Metrics:
         build.labels(version, publisher).set(1)
 
     def count(self, receipt: Receipt) -> None:
-        """Count each event of a receipt by what became of it."""
+        """Count each event of a receipt by what became of it, and note when something was last stored."""
         self.batch_events.observe(len(receipt.results))
-        for kind, number in Tally(type(result.outcome) for result in receipt.results).items():
+        tally = Tally(type(result.outcome) for result in receipt.results)
+        for kind, number in tally.items():
             self._events[kind].inc(number)
+        if tally[Stored]:
+            self.last_stored.set_to_current_time()
         for result in receipt.results:
             if isinstance(result.outcome, Rejected):
                 self.rejections.labels(result.outcome.reason).inc()
@@ -129,10 +132,8 @@ class Timed:
         self._metrics = metrics
 
     async def publish(self, records: Sequence[Record], /) -> Sequence[Outcome]:
-        """Publish, then note how long it took and when something was last stored."""
+        """Publish, then note how long it took. What came back is not looked at: a stranger's may be anything."""
         started = time.perf_counter()
         outcomes = await self._publisher.publish(records)
         self._metrics.publish_seconds.observe(time.perf_counter() - started)
-        if any(isinstance(outcome, Stored) for outcome in outcomes):
-            self._metrics.last_stored.set_to_current_time()
         return outcomes

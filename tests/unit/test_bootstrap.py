@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -120,6 +121,37 @@ async def test_a_publisher_that_raises_answers_unknown() -> None:
         receipt = await container.ingest()(TENANT, [PAYLOAD])
 
     assert isinstance(receipt.results[0].outcome, Unknown)
+
+
+class Answers:
+    """A publisher that answers this, whatever it is given."""
+
+    def __init__(self, answer: Any) -> None:
+        self._answer = answer
+
+    async def publish(self, records: Sequence[Record], /) -> Any:
+        return self._answer
+
+
+@pytest.mark.parametrize("answer", [None, 3, [], [Stored("t", 0, 0)] * 2, [None], "x", {"a": 1}])
+async def test_a_publisher_that_answers_anything_else_answers_unknown_and_is_counted_so(answer: Any) -> None:
+    container = Container(IN_MEMORY)
+    container.publisher.override(Answers(answer))
+
+    async with opened(container):
+        receipt = await container.ingest()(TENANT, [PAYLOAD])
+
+    assert isinstance(receipt.results[0].outcome, Unknown)
+    text = container.metrics().text().decode()
+    assert 'cs_ingest_events_total{outcome="unknown"} 1.0' in text
+    assert "cs_ingest_last_stored_timestamp_seconds 0.0" in text
+
+
+async def test_the_moment_of_the_last_stored_event_is_noted() -> None:
+    async with opened(Container(IN_MEMORY)) as container:
+        await container.ingest()(TENANT, [PAYLOAD])
+
+    assert "cs_ingest_last_stored_timestamp_seconds 0.0" not in container.metrics().text().decode()
 
 
 @pytest.mark.parametrize("missing", ["publisher_url", "keys_url"])
