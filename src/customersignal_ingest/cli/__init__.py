@@ -73,6 +73,13 @@ def _explain(error: Exception, *, debug: bool) -> None:
     click.echo(f"cs-ingest: {' '.join(reason.split())}", err=True)
 
 
+def _hush_libraries(*, debug: bool) -> None:
+    """Leave what libraries log to `--debug`: people get one line. The service sets up a log of its own."""
+    import logging
+
+    logging.basicConfig(level=logging.WARNING, handlers=[logging.StreamHandler() if debug else logging.NullHandler()])
+
+
 def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     if wanted and not ctx.resilient_parsing:
         from importlib.metadata import version
@@ -86,7 +93,7 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.option("--debug", is_flag=True, help="Show where an error comes from.")
+@click.option("--debug", is_flag=True, help="Show where an error comes from, and what libraries log.")
 @click.option(
     "--version", is_flag=True, expose_value=False, is_eager=True, callback=_print_version, help="Show versions."
 )
@@ -96,6 +103,7 @@ def commands(debug: bool) -> None:
     Settings are environment variables that begin with CS_INGEST_, or a .env file: see `cs-ingest
     config`.
     """
+    _hush_libraries(debug=debug)
 
 
 def main() -> None:

@@ -121,6 +121,21 @@ def test_a_traceback_is_there_when_asked_for(run: Run) -> None:
     assert "Traceback" in run("--debug", "tail").stderr
 
 
+@pytest.mark.parametrize(("options", "said"), [([], ""), (["--debug"], "WARNING:a.library:said by a library\n")])
+def test_what_libraries_log_is_there_when_asked_for(options: list[str], said: str) -> None:
+    # In a process of its own: pytest listens to what is logged here.
+    program = """
+import logging, sys
+from customersignal_ingest.cli import commands
+commands([*sys.argv[1:], "config"], standalone_mode=False)
+logging.getLogger("a.library").warning("said by a library")
+"""
+    command = [sys.executable, "-c", program, *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+
+    assert done.stderr == said
+
+
 def test_config_shows_each_setting_with_its_origin_and_no_secret(run: Run) -> None:
     done = run("config", "--json", CS_INGEST_KEY_PEPPER="hush", CS_INGEST_KEYS_URL="postgresql://u:hush@h/d")
 
