@@ -69,9 +69,8 @@ def _refuse_unknown(variables: Mapping[str, str], *, in_kubernetes: bool) -> Non
     for name in variables:
         injected = in_kubernetes and _KUBERNETES.fullmatch(name)
         if name not in _KNOWN and not name.startswith(_FOR_TESTS) and not injected:
-            close = get_close_matches(name, _KNOWN, n=1)
-            hint = f"did you mean {close[0]}?" if close else "`cs-ingest config` lists those that there are"
-            raise ConfigurationError(f"unknown setting {name}: {hint}")
+            nearest = get_close_matches(name, _KNOWN, n=1, cutoff=0)[0]
+            raise ConfigurationError(f"unknown setting {name}: did you mean {nearest}?")
 
 
 def _values(variables: Mapping[str, str], origin: str) -> Mapping[str, tuple[str, str]]:

@@ -106,6 +106,10 @@ def test_an_unknown_variable_is_refused_with_the_nearest_known_one(wrong: str, m
     assert refusal(**{wrong: "1"}) == f"unknown setting CS_INGEST_{wrong}: did you mean CS_INGEST_{meant}?"
 
 
+def test_an_unknown_variable_that_is_near_to_none_is_refused_with_the_nearest_too() -> None:
+    assert "did you mean CS_INGEST_" in refusal(SOMETHING_ELSE_ALTOGETHER_AND_QUITE_A_LOT_LONGER="1")
+
+
 def test_an_unknown_variable_in_the_dotenv_file_is_refused_too(tmp_path: Path) -> None:
     dotenv = tmp_path / ".env"
     dotenv.write_text("CS_INGEST_WORKER=2\nOTHER=fine\n")
