@@ -188,7 +188,7 @@ def test_sigterm_while_it_starts_ends_it(cpu_s: float, serve: Callable[..., Serv
     ],
 )
 def test_a_wrong_setting_stops_the_start_with_one_line(variables: Variables, words: str, folder: Path) -> None:
-    done = run(folder, "serve", **{**STORES, **variables})
+    done = run(folder, "serve", **{"LISTEN": f"127.0.0.1:{free_port()}", **STORES, **variables})
 
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
@@ -269,6 +269,15 @@ def test_the_curl_line_of_dev_works_as_it_stands(serve: Callable[..., Service], 
     done = subprocess.run(["sh", "-c", line], cwd=folder, capture_output=True, text=True, timeout=PATIENCE_S)
 
     assert done.stdout.startswith("HTTP/1.1 202")
+
+
+def test_the_line_of_dev_that_reads_works_as_it_stands(serve: Callable[..., Service], folder: Path) -> None:
+    receipt = post(serve(command="dev").ready()).json()["receipt"]
+    [line] = until(lambda: re.findall(r"^ +read +(\S.*?)  +\(", (folder / "out.txt").read_text(), re.M))
+
+    done = subprocess.run(["sh", "-c", line], cwd=folder, capture_output=True, text=True, timeout=PATIENCE_S)
+
+    assert done.stdout.startswith(receipt), done.stderr
 
 
 def test_a_second_start_of_dev_keeps_key_and_data(serve: Callable[..., Service], folder: Path) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import secrets
+import shutil
 import sys
 from datetime import timedelta
 from ipaddress import ip_address
@@ -111,9 +112,14 @@ def _welcome(started: "Started") -> None:
   keys     sqlite  ./{DATA}/keys.db      demo tenant "{TENANT}"
   key      {DEMO_KEY.read_text()[:14]}…  in ./{DEMO_KEY}
   open     http://{listen}/schema  (the API)   http://{listen}/health/ready
-  read     cs-ingest tail          (what is stored)
+  read     {_program()} tail  (what is stored)
   try      {curl(listen)}
 ready in {timedelta(seconds=started.seconds).total_seconds():.1f} s · Ctrl-C stops it, nothing is lost""")
+
+
+def _program() -> str:
+    """Return how this program is called from here: by its name where that is found, else where `make run` put it."""
+    return "cs-ingest" if shutil.which("cs-ingest") else os.path.relpath(Path(sys.executable).with_name("cs-ingest"))
 
 
 def curl(listen: str, /) -> str:
