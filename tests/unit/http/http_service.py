@@ -113,6 +113,7 @@ class Service:
         self.publisher = FaultyPublisher(self.memory, plan)
         self.limits = limits or HttpLimits(body_read_timeout_s=body_read_timeout_s)
         self.admission = admission or Admission(events_max=20_000, bytes_max=64 << 20, tenant_share=0.5)
+        self.held: list[int] = []  # Events in flight, at each part of each answer.
         self.keys = Keys()
         self.log = Lines()
         self.metrics = Metrics(version="1", publisher="memory")
@@ -192,6 +193,7 @@ class Service:
             return messages.popleft()
 
         async def keep(message: Any) -> None:
+            self.held.append(self.admission.events)
             sent.append(message)
 
         with anyio.fail_after(20):

@@ -192,3 +192,11 @@ async def test_all_events_of_a_batch_arrived_at_one_moment(service: Service) -> 
     await service.batch([event(), event()])
 
     assert {record.timestamp_ms for record in service.memory.stored} == {int(RECEIVED_AT.timestamp() * 1000)}
+
+
+async def test_the_events_of_a_batch_are_in_flight_until_the_answer_is_sent() -> None:
+    service = Service()
+
+    await service.batch([event(), {}, event()])
+
+    assert (service.held, service.admission.events) == ([3, 3], 0)

@@ -163,3 +163,11 @@ async def test_nothing_is_in_flight_after_any_answer() -> None:
         await service.post(body)
 
     assert (service.admission.events, service.admission.bytes) == (0, 0)
+
+
+async def test_an_event_is_in_flight_until_its_answer_is_sent() -> None:
+    service = Service()
+
+    await service.post(event())
+
+    assert (service.held, service.admission.events) == ([1, 1], 0)

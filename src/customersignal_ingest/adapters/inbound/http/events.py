@@ -57,7 +57,8 @@ class EventRoutes:
             payload = await self._one_body.read(receive, exchange, lease, encoding)
             receipt = await self._store(exchange, tenant, [payload], exchange.headers.get("idempotency-key"))
             _refuse_wrong_route(receipt, payload)
-        await answers.send(answers.single(receipt, event_bytes_max=self._limits.event_bytes_max), send)
+            # Within the lease: while a client does not read its answer, the memory is still taken.
+            await answers.send(answers.single(receipt, event_bytes_max=self._limits.event_bytes_max), send)
 
     async def batch(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer `POST /v1/events/batch`: each element of `events` is a payload."""
@@ -70,9 +71,9 @@ class EventRoutes:
             payloads = _split(body, self._limits.batch_events_max)
             lease.take(events=len(payloads))
             receipt = await self._store(exchange, tenant, payloads)
-        listed = asked.wants_representation(exchange.headers)
-        bytes_max = self._limits.event_bytes_max
-        await answers.send(answers.batch(receipt, exchange.tally, listed=listed, event_bytes_max=bytes_max), send)
+            listed = asked.wants_representation(exchange.headers)
+            bytes_max = self._limits.event_bytes_max
+            await answers.send(answers.batch(receipt, exchange.tally, listed=listed, event_bytes_max=bytes_max), send)
 
     async def _tenant(self, exchange: Exchange) -> Tenant:
         try:
