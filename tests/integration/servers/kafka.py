@@ -34,6 +34,7 @@ from confluent_kafka.admin import (
 )
 
 from customersignal_ingest.domain.event import StoredRecord
+from tests.integration.servers import engine
 
 VERSION = "4.1.1"
 _NOBODY = (KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN)
@@ -336,12 +337,8 @@ def started(cluster: AnyCluster) -> Iterator[AnyCluster]:
 
 @contextmanager
 def _container() -> Iterator[Kafka]:
-    import docker
-
-    try:
-        docker.from_env().ping()
-    except docker.errors.DockerException as error:
-        raise Missing("no Kafka to test with: install Java 17 and Maven, or Docker") from error
+    if not engine.answers():
+        raise Missing("no Kafka to test with: install Java 17 and Maven, or Docker")
     from testcontainers.community.kafka import KafkaContainer
 
     with KafkaContainer(IMAGE).with_kraft().start(timeout=120) as container:

@@ -16,6 +16,8 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 import psutil
 
+from tests.integration.servers import engine
+
 IMAGE = "postgres:18"
 USER, PASSWORD = "cs", "p@ss/w:rd%"  # Whoever forgets to escape a password finds out here.
 START_TIMEOUT_S = 30.0
@@ -265,7 +267,9 @@ class _Container(Server):
 
 @contextmanager
 def _container() -> Iterator[_Container]:
-    _check_engine()
+    if not engine.answers():
+        needs = "PostgreSQL (Debian: apt-get install postgresql), or a Docker engine, or CS_INGEST_TEST_POSTGRES=url"
+        raise Missing(f"no PostgreSQL to test with: install {needs}")
     from testcontainers.community.postgres import PostgresContainer
 
     port = _free_port()  # A fixed one, so that it is the same after a restart.
@@ -273,13 +277,3 @@ def _container() -> Iterator[_Container]:
     with container.with_bind_ports(5432, port):
         url = f"postgresql://{USER}:{quote(PASSWORD, safe='')}@{container.get_container_host_ip()}:{port}/postgres"
         yield _Container(url, container.get_wrapped_container())
-
-
-def _check_engine() -> None:
-    import docker
-
-    try:
-        docker.from_env().ping()
-    except docker.errors.DockerException as error:
-        needs = "PostgreSQL (Debian: apt-get install postgresql), or a Docker engine, or CS_INGEST_TEST_POSTGRES=url"
-        raise Missing(f"no PostgreSQL to test with: install {needs}") from error
