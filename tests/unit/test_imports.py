@@ -136,3 +136,15 @@ def test_the_core_imports_what_is_pure_and_nothing_else(file: Path) -> None:
 
 def test_every_file_imports_by_full_name() -> None:
     assert [file for file in SOURCE.rglob("*.py") if "." in roots(file)] == []
+
+
+def test_the_docs_show_the_layers_as_they_are() -> None:
+    config = ConfigParser()
+    config.read(ROOT / ".importlinter")
+    layers = [re.findall(r"\w+", line) for line in config["importlinter:contract:layers"]["layers"].split("\n") if line]
+    page = (ROOT / "docs/for-architects.md").read_text()
+
+    shown = re.search(r"## Who may import what\n+```\n(.+?)```", page, re.S)
+
+    assert shown is not None
+    assert [re.findall(r"\w+", layer) for layer in shown[1].split(">")] == layers
