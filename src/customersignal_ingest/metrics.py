@@ -1,4 +1,4 @@
-"""What is counted and measured, in Prometheus' terms. Every series exists, at 0, from the start."""
+"""What is counted and measured, in Prometheus' terms. A series whose labels are known exists, at 0, from the start."""
 
 import time
 from collections import Counter as Tally

@@ -114,7 +114,8 @@ async def test_after_a_refused_record_the_next_tenant_is_served_within_a_second(
             await one(publisher, a_record("before"))
             kafka.alter_topic(topic, max_message_bytes=2000)
             refused_at = time.monotonic() + 5
-            while not isinstance(await one(publisher, a_record("large", value=b"x" * 5000)), Refused):
+            large = a_record("large", tenant_id="umbrella", value=b"x" * 5000)
+            while not isinstance(await one(publisher, large), Refused):
                 assert time.monotonic() < refused_at, "the leader never heeded the new limit"
             return await until_stored(publisher, within_s=5)
 

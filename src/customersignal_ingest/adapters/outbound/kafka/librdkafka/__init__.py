@@ -6,7 +6,8 @@ URL: `kafka+librdkafka://host:9092,host2:9092/topic`; parameters and security se
 Kafka confirms from memory, so a loss of power on all of these machines at once is not covered.
 Ordering: records of one key, in one call or in calls that wait for each other. Where the broker
 turns down a batch, its other records are sent again one by one, and may come behind later ones of
-the same call. A record answered `Unknown` may be stored later, behind its successors.
+the same call. A record answered `Unknown` may be stored later, behind its successors. When a leader
+moves, librdkafka may store a record twice, with one `event_id` (confluentinc/librdkafka#4953).
 Limits: 50 000 records and 64 MiB wait at the most, then `NotStored`; a record fits into the topic's
 `max.message.bytes`, else `Refused`. An unsafe or missing topic gets nothing.
 Ping tries: the last check of the topic (at start, then every minute), whether confirmations come,
