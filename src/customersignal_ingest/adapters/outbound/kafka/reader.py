@@ -10,7 +10,7 @@ from aiokafka.errors import KafkaError
 
 from customersignal_ingest.adapters.outbound.kafka.client import reach
 from customersignal_ingest.adapters.outbound.kafka.options import Options
-from customersignal_ingest.adapters.outbound.kafka.topic import partitions_of
+from customersignal_ingest.adapters.outbound.kafka.topic import hang_up, partitions_of
 from customersignal_ingest.domain.errors import Unavailable
 from customersignal_ingest.domain.event import Place, StoredRecord
 
@@ -42,7 +42,7 @@ class KafkaReader:
         except (KafkaError, OSError, TimeoutError) as error:
             raise Unavailable(f"Kafka can't be read: {type(error).__name__}") from error
         finally:
-            await consumer.stop()
+            await hang_up(consumer.stop())
 
     async def _assign(self, consumer: Any, since: datetime | None, start: Place | None) -> dict[TopicPartition, int]:
         """Go to where reading begins; return where each partition ends now."""

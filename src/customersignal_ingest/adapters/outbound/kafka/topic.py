@@ -1,6 +1,7 @@
 """Whether a topic keeps what it acknowledges: looked up by the admin API, and made safe from the start."""
 
-from collections.abc import Callable, Mapping
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from customersignal_ingest.registry import AdapterSettings
 # What our record adds to the client's event: ids, moments, headers, the key, the frame of the batch.
 ENVELOPE_BYTES = 4096
 MESSAGE_BYTES_MAX = 1024 * 1024
+HANG_UP_TIMEOUT_S = 1.0
 RETENTION_MS = 7 * 24 * 3600 * 1000
 
 
@@ -111,13 +113,25 @@ def _judged(config: Mapping[str, str], replication: int, options: Options) -> To
 
 
 async def _asked(options: Options, ask: Callable[[AIOKafkaAdminClient], Any]) -> Any:
-    """Ask through the first broker that answers, and hang up."""
+    """Ask through the first broker that answers, within the time of four requests, and hang up."""
     server = await reach(options)
     admin = AIOKafkaAdminClient(bootstrap_servers=server, **options.connection())
     try:
-        await admin.start()
-        return await ask(admin)
+        async with asyncio.timeout(4 * options.request_timeout_ms / 1000):
+            await admin.start()
+            return await ask(admin)
     except (KafkaError, OSError, TimeoutError) as error:
         raise Unavailable(f"Kafka does not say how {options.topic} is set: {type(error).__name__}") from error
     finally:
-        await admin.close()
+        await hang_up(admin.close())
+
+
+async def hang_up(goodbye: Coroutine[Any, Any, None], /) -> None:
+    """Say goodbye for a second at the most: a broker that is frozen never takes it."""
+    saying = asyncio.create_task(goodbye)
+    try:
+        await asyncio.wait({saying}, timeout=HANG_UP_TIMEOUT_S)
+    finally:
+        saying.cancel()
+    if saying.done():
+        saying.result()
