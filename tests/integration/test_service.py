@@ -5,8 +5,10 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -160,6 +162,17 @@ def test_a_second_signal_ends_the_waiting(serve: Callable[..., Service]) -> None
     service.process.terminate()
 
     assert service.process.wait(10) == 0
+
+
+def test_however_often_it_is_asked_to_stop_it_ends_in_order(serve: Callable[..., Service]) -> None:
+    service = serve().ready()
+
+    while service.process.poll() is None:
+        service.process.send_signal(signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            service.process.wait(0.001)
+
+    assert service.process.returncode == 0
 
 
 @pytest.mark.parametrize("cpu_s", [0.3, 0.6, 0.9])

@@ -65,6 +65,8 @@ class _Server:
             if not stop.asked.is_set():
                 raise
             self._watchdog.exit_code = 0  # Asked to stop while starting: nothing was accepted.
+        finally:
+            stop.over()
         return self._watchdog.exit_code
 
     async def _live(self, stop: Stop) -> None:

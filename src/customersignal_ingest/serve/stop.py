@@ -36,6 +36,17 @@ class Stop:
         if self.starting and self._task is not None:
             self._task.cancel()
 
+    def over(self) -> None:
+        """Leave signals unheard from now on, if it was asked to stop: who asks again must not kill what ends in order.
+
+        A loop that closes gives signals back their deadly meaning, and the interpreter takes its time after that.
+        """
+        if not self.asked.is_set():
+            return
+        for number in SIGNALS:
+            asyncio.get_running_loop().remove_signal_handler(number)
+            signal.signal(number, signal.SIG_IGN)
+
     async def pause(self, seconds: float, /) -> None:
         """Return after that time, or when hastened."""
         await asyncio.wait({asyncio.create_task(self.hastened.wait())}, timeout=seconds)

@@ -120,6 +120,7 @@ class _Parent:
             keepers += [asyncio.create_task(self._keep(number, Path(folder), stop)) for number in others]
             await self._until(stop.asked.wait(), self._misconfigured.wait())
             await self._end(keepers, stop)
+        stop.over()
         return 1 if self._failed else 0
 
     async def _keep(self, number: int, folder: Path, stop: Stop) -> None:
