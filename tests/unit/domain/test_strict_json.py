@@ -1,6 +1,7 @@
 """The fast way, the slow way and the standard library agree on what JSON is."""
 
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -31,7 +32,7 @@ def slices(body: bytes) -> list[bytes] | Rejected:
 
 def slices_the_slow_way(body: bytes) -> list[bytes] | Rejected:
     try:
-        return strict_json._slices_the_slow_way(body, "events")
+        return strict_json._slices_the_slow_way(body, "events", 2_000)
     except Flaw as flaw:
         return flaw.rejected
 
@@ -247,6 +248,40 @@ def test_a_crowded_body_with_few_elements_is_sliced_like_any_other() -> None:
     element = b"[" + b"0," * 200_000 + b"0]"
 
     assert read_slices(b'{"events":[' + element + b"]}", "events", most=100) == [element]
+
+
+def test_of_far_too_many_elements_under_a_name_with_escapes_only_some_are_sliced() -> None:
+    assert read_slices(CROWDED.replace(b"events", b"\\u0065vents"), "events", most=100) == [b"0"] * 101
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"x":1,"events":[' + b"0," * 200_000 + b"0]}",
+        b'{"events":[{"a":[' + b"0.1," * 100_000 + b'0]}],"x":1}',
+        b'{"events":{"a":[' + b"0," * 200_000 + b"0]}}",
+    ],
+    ids=["another_field_before", "one_element", "no_array"],
+)
+def test_a_body_of_the_wrong_shape_takes_little_memory_to_refuse(body: bytes) -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(Flaw) as flaw:
+            read_slices(body, "events", most=100)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert flaw.value.rejected.reason is Reason.INVALID_REQUEST
+    assert peak_bytes < 15 * len(body)
+
+
+@pytest.mark.parametrize(("more", "field"), [(b"", "/events/0/a"), (b" " * 1_000_000, "")])
+def test_a_number_that_json_does_not_have_is_pointed_to_unless_that_takes_long(more: bytes, field: str) -> None:
+    with pytest.raises(Flaw) as flaw:
+        read_slices(b'{"events":[{"a":NaN}]}' + more, "events", most=100)
+
+    assert (flaw.value.rejected.reason, flaw.value.rejected.field) == (Reason.MALFORMED_JSON, field)
 
 
 def test_many_containers_side_by_side_are_not_deep() -> None:
