@@ -127,6 +127,17 @@ def test_every_link_leads_somewhere(page: Path) -> None:
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
+def test_the_readme_shows_every_part_of_the_package_and_nothing_else() -> None:
+    tree = (ROOT / "README.md").read_text().partition("src/customersignal_ingest/\n")[2].partition("\ntests/")[0]
+    package = ROOT / "src/customersignal_ingest"
+    there = {path.name for path in package.iterdir() if path.name[0] != "_"} - {"py.typed", "version.py"}
+
+    shown = [name.rstrip("/") for names in re.findall(r"^  (\S.*?)  +", tree, re.M) for name in names.split(", ")]
+
+    assert {path.partition("/")[0] for path in shown} == there
+    assert [path for path in shown if not (package / path).exists()] == []
+
+
 def test_every_code_is_explained_with_its_status() -> None:
     explained = re.findall(r"^\| `([A-Z]+(?:_[A-Z]+)+)` \| (\d+) \|", DEVELOPERS, re.M)
 
