@@ -30,6 +30,7 @@ from tests.integration.test_kafka_faults import (  # noqa: F401  pytest finds th
     test_a_frozen_kafka_is_not_ready_and_answers_in_time,
     test_a_missing_topic_is_named_and_not_made,
     test_a_partition_without_leader_is_served_a_second_after_it_has_one,
+    test_a_poisoned_partition_is_back_within_a_second_in_twenty_runs,
     test_a_record_from_the_future_is_refused_and_its_company_stored,
     test_a_record_over_a_limit_that_was_lowered_is_refused_and_its_company_stored,
     test_a_topic_that_is_deleted_and_made_again_is_served_again,
