@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from customersignal_ingest.cli.shared import given, json_option, print_json
-from customersignal_ingest.domain.errors import ConfigurationError
+from customersignal_ingest.domain.errors import ConfigurationError, Unavailable
 
 if TYPE_CHECKING:
     from customersignal_ingest.registry import AdapterSettings
@@ -18,11 +18,22 @@ NEW_TOPIC_TIMEOUT_S = 10.0
 
 
 async def settled(look: Callable[[], Awaitable[list[str]]], /, *, patience_s: float, pause_s: float = 0.2) -> list[str]:
-    """Return the problems that are still seen after `patience_s`; none as soon as none is seen."""
+    """Return the problems that are still seen after `patience_s`; none as soon as none is seen.
+
+    Raises `Unavailable` when nothing can be seen until then.
+    """
     give_up_at = time.monotonic() + patience_s
-    while (problems := await look()) and time.monotonic() < give_up_at:  # noqa: ASYNC110  The event is Kafka's.
+    while True:
+        in_time = time.monotonic() < give_up_at
+        try:
+            problems = await look()
+        except Unavailable:
+            if not in_time:
+                raise
+        else:
+            if not problems or not in_time:
+                return problems
         await asyncio.sleep(pause_s)
-    return problems
 
 
 @click.group()
