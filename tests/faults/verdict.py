@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from customersignal_ingest.proof.checker import Checker, Kind
+from customersignal_ingest.proof.checker import Checker
 from customersignal_ingest.proof.content import found
 from customersignal_ingest.proof.journal import read
+from customersignal_ingest.proof.report import Kind
 from tests.integration.servers.kafka import Kafka
 
 FINDINGS_SHOWN = 5

@@ -4,7 +4,7 @@ First come the journals, then the records. A record is the copy of an event by t
 answered, else by its `event_id`, else by its idempotency key, else by its content. At the end the copies of
 each event are dealt out to the attempts to send it: to those that were accepted, then to those whose
 outcome is unknown. What was accepted and gets none is missing; a copy that is left over was refused, or
-is there once too often.
+is there once too often. What can't be read any more is neither there nor missing: that is said too.
 
 All of it is kept in a private SQLite file that ends with the checker, so that memory stays small
 however long the journals are; the disk holds about as much as they do.
@@ -12,17 +12,17 @@ however long the journals are; the disk holds about as much as they do.
 
 import json
 import sqlite3
-from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
-from heapq import heappop, heappush
-from itertools import groupby
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby, starmap
 from operator import itemgetter
 from typing import Any, NamedTuple, Self
 
+from customersignal_ingest.proof import tables
 from customersignal_ingest.proof.content import Content, Expected, Found, StoredRecord, differing, expected, found
 from customersignal_ingest.proof.journal import Answered, Entry, JournalError, Result, Sent, Torn
+from customersignal_ingest.proof.order import Told, out_of_order
+from customersignal_ingest.proof.report import Finding, Kind, Report
 
 FINDINGS_MAX = 10_000
 """So many findings are kept; all are counted."""
@@ -34,71 +34,20 @@ _WHOSE = frozenset({"tenant_id", "project_id"})
 _DECIDED_503 = frozenset({"NOT_STORED", "KEYS_UNAVAILABLE"})
 
 
-class Kind(StrEnum):
-    """What can be wrong. The names are public and stable."""
-
-    MISSING = "missing"
-    REFUSED_BUT_STORED = "refused_but_stored"
-    STORED_TWICE = "stored_twice"
-    ALTERED = "altered"
-    WRONG_TENANT = "wrong_tenant"
-    WRONG_RECEIPT = "wrong_receipt"
-    WRONG_EVENT_ID = "wrong_event_id"
-    OUT_OF_ORDER = "out_of_order"
-    WRONG_ANSWER = "wrong_answer"
-    NOT_IN_JOURNAL = "not_in_journal"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One thing that is wrong. `place` is a receipt, `line` the journal's, `index` the event's within its request."""
-
-    kind: Kind
-    message: str
-    event_id: str | None = None
-    place: str | None = None
-    journal: str | None = None
-    line: int | None = None
-    index: int | None = None
-
-
-@dataclass(slots=True, kw_only=True)
-class Report:
-    """What was looked at, in events and records, and what was found.
-
-    `unanswered` of the unknown events had no answer at all. Of the records, those `not_in_journal` are
-    other clients'. `wrong` counts every finding by kind; `findings` has the first of them.
-    """
-
-    requests: int = 0
-    events: int = 0
-    accepted: int = 0
-    accepted_found: int = 0
-    refused: int = 0
-    unknown: int = 0
-    unanswered: int = 0
-    unknown_stored: int = 0
-    records: int = 0
-    not_in_journal: int = 0
-    torn_lines: int = 0
-    wrong: Counter[Kind] = field(default_factory=Counter)
-    findings: list[Finding] = field(default_factory=list)
-
-    @property
-    def clean(self) -> bool:
-        """Whether nothing is wrong."""
-        return not self.wrong
-
-
 class Checker:
     """Takes journals, then records, then reports. Not for two threads; ends with its block.
 
     `only_journal` makes a record that no journal has a finding, for topics that nobody else writes to.
+    `since_ms` says that nobody will read what was stored long before that moment, in Unix milliseconds:
+    an event that was sent earlier, and stands there, is not looked at.
     """
 
-    def __init__(self, *, only_journal: bool = False) -> None:
+    def __init__(self, *, only_journal: bool = False, since_ms: int | None = None) -> None:
         """Begin with nothing."""
         self._only_journal = only_journal
+        self._since_ms = since_ms
+        self._starts: Mapping[int, int] = {}
+        self._position = 0
         self._report = Report()
         self._journals: list[str] = []
         # An empty name is a temporary file that SQLite deletes, and writes only when its cache is full.
@@ -107,7 +56,7 @@ class Checker:
         self._file.execute("PRAGMA synchronous = OFF")
         self._file.execute("PRAGMA journal_mode = OFF")
         self._file.execute("BEGIN")  # Never committed: nobody else looks at it.
-        self._run(_TABLES)
+        self._run(tables.TABLES)
         self._indexed = False
 
     def __enter__(self) -> Self:
@@ -119,10 +68,12 @@ class Checker:
     def add_journal(self, name: str, entries: Iterable[tuple[int, Entry]], /) -> None:
         """Take a journal's entries, each with the number of its line; `name` is for findings.
 
+        An answer may stand in a later journal than its request, as when a client begins a new file.
         Raises `JournalError` for an answer without a request, and for a second one.
         """
         self._journals.append(name)
         for line, entry in entries:
+            self._position += 1
             match entry:
                 case Sent():
                     self._add_sent(line, entry)
@@ -149,8 +100,13 @@ class Checker:
         self._file.executemany("UPDATE event SET read_back = 1 WHERE n = ?", [(event.n,) for event in its])
         self._compare(record, said, owners)
 
-    def report(self) -> Report:
-        """Say what was found; call it once, when all records are in."""
+    def report(self, starts: Mapping[int, int] | None = None, /) -> Report:
+        """Say what was found; call it once, when all records are in.
+
+        `starts` has for each partition the offset of the first record that could be read: what a receipt
+        says stands before it may have been there, and nobody can tell. Without it all could be read.
+        """
+        self._starts = starts or {}
         self._index()
         self._deal_out()
         self._look_at_ids()
@@ -167,7 +123,7 @@ class Checker:
         except sqlite3.IntegrityError:
             raise JournalError(f"{self._journals[-1]}, line {line}: attempt {sent.attempt} is there twice") from None
         rows = [self._row(line, index, bytes(payload), sent) for index, payload in enumerate(sent.events)]
-        self._file.executemany(_INSERT, rows)
+        self._file.executemany(tables.INSERT, rows)
 
     def _row(self, line: int, index: int, payload: bytes, sent: Sent) -> tuple[Any, ...]:
         must = expected(
@@ -175,7 +131,8 @@ class Checker:
         )
         if must is None:  # Nothing that is stored can be a copy of it.
             must = Expected({}, f"{sent.attempt} {index}".encode(), False, None)
-        place = (len(self._journals) - 1, line, index)
+        early = self._since_ms is not None and sent.at_ms < self._since_ms
+        place = (len(self._journals) - 1, line, index, self._position, early)
         return (*place, must.identity, must.keyed, must.ordered_by, _to_text(must.content))
 
     def _add_answered(self, line: int, answered: Answered) -> None:
@@ -196,9 +153,10 @@ class Checker:
             self._add(Kind.WRONG_ANSWER, message, self._event(first))
             return
         rows = [
-            (line, _outcome(result), result.event_id, result.receipt, first + at) for at, result in enumerate(results)
+            (self._position, _outcome(result), result.event_id, result.receipt, first + at)
+            for at, result in enumerate(results)
         ]
-        self._file.executemany(_UPDATE, rows)
+        self._file.executemany(tables.UPDATE, rows)
 
     def _owners(self, said: Found | None) -> "list[_Event]":
         """Return the attempts to send what this record is a copy of."""
@@ -236,53 +194,81 @@ class Checker:
 
     def _deal_out(self) -> None:
         """Give each copy to an attempt, of all attempts and copies that are the same event."""
-        for identity, rows in groupby(self._file.execute(_SELECT_ATTEMPTS), key=itemgetter(0)):
+        for identity, rows in groupby(self._file.execute(tables.SELECT_ATTEMPTS), key=itemgetter(0)):
             copies = self._file.execute("SELECT receipt FROM copy WHERE identity = ? AND NOT read_back", (identity,))
             self._deal_out_one([_Attempt(*row[1:]) for row in rows], deque(receipt for (receipt,) in copies))
 
     def _deal_out_one(self, attempts: "list[_Attempt]", spare: deque[str]) -> None:
         """Deal out the copies that stand where no receipt says, to attempts in the order of their outcomes."""
+        copies = 0
         for attempt in attempts:
-            place = spare.popleft() if spare and not attempt.read_back else None
+            # What stood where nobody can read may have been its copy; the one that is here is another's.
+            takes = not attempt.read_back and not (attempt.outcome == _ACCEPTED and self._is_before(attempt.receipt))
+            place = spare.popleft() if spare and takes else None
+            if attempt.outcome == _REFUSED:
+                self._report.refused += 1
+                self._judge_refused(attempt, place)
+                continue
+            copies += attempt.read_back or place is not None
             if attempt.outcome == _ACCEPTED:
                 self._report.accepted += 1
                 self._judge_accepted(attempt, place)
-            elif attempt.outcome == _UNKNOWN:
+            else:
                 self._report.unknown += 1
                 self._report.unknown_stored += place is not None
-            else:
-                self._report.refused += 1
-                if place is not None:
-                    event = self._event(attempt.n)
-                    self._add(Kind.REFUSED_BUT_STORED, "refused, and stored all the same", event, place=place)
+        self._report.stored_again += max(0, copies - 1)
         for place in spare:
             event = self._event(attempts[0].n)
             self._add(Kind.STORED_TWICE, "stored more often than it was sent", event, place=place)
+
+    def _judge_refused(self, attempt: "_Attempt", place: str | None) -> None:
+        if place is not None:
+            event = self._event(attempt.n)
+            self._add(Kind.REFUSED_BUT_STORED, "refused, and stored all the same", event, place=place)
 
     def _judge_accepted(self, attempt: "_Attempt", place: str | None) -> None:
         """`place` is where a copy is that stands elsewhere than the receipt says."""
         if attempt.read_back or place is not None:
             self._report.accepted_found += 1
         else:
-            event = self._event(attempt.n)
-            self._add(Kind.MISSING, "accepted, and nowhere in what is stored", event, place=attempt.receipt)
+            self._judge_not_found(attempt)
         if attempt.place_taken:
             event = self._event(attempt.n)
             self._add(Kind.WRONG_RECEIPT, "another event stands where its receipt says", event, place=attempt.receipt)
         elif place is not None and _is_whole(attempt.receipt):
             self._add(Kind.WRONG_RECEIPT, f"not at {attempt.receipt}, as answered", self._event(attempt.n), place=place)
 
+    def _judge_not_found(self, attempt: "_Attempt") -> None:
+        if not self._may_be_before(attempt.receipt):
+            event = self._event(attempt.n)
+            self._add(Kind.MISSING, "accepted, and nowhere in what is stored", event, place=attempt.receipt)
+        elif attempt.early:
+            self._report.not_looked_at += 1
+        else:
+            message = "accepted, and what stood there can't be read any more"
+            self._add(Kind.UNREADABLE, message, self._event(attempt.n), place=attempt.receipt)
+
+    def _is_before(self, receipt: str | None) -> bool:
+        """Tell whether the place is known, and before all that could be read."""
+        return _is_whole(receipt) and self._may_be_before(receipt)
+
+    def _may_be_before(self, receipt: str | None) -> bool:
+        """Tell whether an event with this receipt may stand before all that could be read."""
+        partition, offset = _place(receipt)
+        if partition is None:
+            return any(self._starts.values())
+        return (0 if offset is None else offset) < self._starts.get(partition, 0)
+
     def _look_at_ids(self) -> None:
         """One idempotency key has one event_id, and one event_id is of one event."""
-        for n, ids in self._file.execute(_SELECT_CHANGED_IDS):
+        for n, ids in self._file.execute(tables.SELECT_CHANGED_IDS):
             self._add(Kind.WRONG_EVENT_ID, f"{ids} event_ids for one idempotency key", self._event(n))
-        for n, events in self._file.execute(_SELECT_SHARED_IDS):
+        for n, events in self._file.execute(tables.SELECT_SHARED_IDS):
             self._add(Kind.WRONG_EVENT_ID, f"one event_id for {events} different events", self._event(n))
 
     def _look_at_order(self) -> None:
-        """Of one user's events, one that was sent after another was accepted is stored after it."""
-        for _, rows in groupby(self._file.execute(_SELECT_ORDERED), key=itemgetter(0, 1)):
-            for n, after in _out_of_order(rows):
+        for _, rows in groupby(self._file.execute(tables.SELECT_ORDERED), key=itemgetter(0, 1)):
+            for n, after in out_of_order(starmap(Told, (row[2:] for row in rows))):
                 event = self._event(n)
                 message = f"stored before what its user had been told of: {after}"
                 self._add(Kind.OUT_OF_ORDER, message, event, place=event.receipt)
@@ -309,12 +295,12 @@ class Checker:
         return self._events("n = ?", n)[0]
 
     def _events(self, condition: str, value: object) -> "list[_Event]":
-        query = f"{_SELECT} WHERE {condition} ORDER BY n LIMIT {_ATTEMPTS_MAX}"
+        query = f"{tables.SELECT} WHERE {condition} ORDER BY n LIMIT {_ATTEMPTS_MAX}"
         return [_Event(*row) for row in self._file.execute(query, (value,))]
 
     def _index(self) -> None:
         if not self._indexed:
-            self._run(_INDEXES)
+            self._run(tables.INDEXES)
             self._indexed = True
 
     def _run(self, statements: Iterable[str]) -> None:
@@ -337,8 +323,9 @@ class _Attempt(NamedTuple):
     n: int
     outcome: int
     receipt: str | None
-    read_back: int
-    place_taken: int
+    read_back: bool
+    place_taken: bool
+    early: bool
 
 
 def _outcome(result: Result) -> int:
@@ -359,72 +346,12 @@ def _is_whole(receipt: str | None) -> bool:
     return receipt is not None and not receipt.endswith("/-")
 
 
-def _out_of_order(rows: Iterable[Sequence[Any]]) -> Iterator[tuple[int, str]]:
-    """Yield events that are stored before one whose answer their client had, of one user by the lines of a journal.
-
-    Only places in one partition can be compared: when partitions are added, keys move.
-    """
-    answered: list[tuple[int, str, int]] = []
-    known: dict[str, int] = {}
-    same_line: tuple[int, dict[str, int]] = (0, {})
-    for _, _, line, answered_line, receipt, n in rows:
-        partition, _, digits = receipt.rpartition("/")
-        if not digits.isdecimal():
-            continue
-        while answered and answered[0][0] < line:
-            _, each, offset = heappop(answered)
-            known[each] = max(known.get(each, -1), offset)
-        if same_line[0] != line:
-            same_line = (line, {})
-        offset, in_batch = int(digits), same_line[1]
-        before = max(known.get(partition, -1), in_batch.get(partition, -1))
-        if offset < before:
-            yield n, f"{partition}/{before}"
-        in_batch[partition] = max(offset, in_batch.get(partition, -1))
-        heappush(answered, (answered_line, partition, offset))
+def _place(receipt: str | None) -> tuple[int | None, int | None]:
+    """Return partition and offset, as far as the receipt says them."""
+    _, partition, offset = ["", "", "", *(receipt or "").rsplit("/", 2)][-3:]
+    numbers = [int(text) if text.isascii() and text.isdecimal() else None for text in (partition, offset)]
+    return numbers[0], numbers[1]
 
 
 def _to_text(content: Content) -> str:
     return json.dumps(sorted(content.items()))
-
-
-_TABLES = (
-    "CREATE TABLE attempt (attempt TEXT PRIMARY KEY, first INTEGER, events INTEGER, answered INTEGER) WITHOUT ROWID",
-    """CREATE TABLE event (
-        n INTEGER PRIMARY KEY,
-        journal INTEGER NOT NULL,
-        line INTEGER NOT NULL,
-        "index" INTEGER NOT NULL,
-        outcome INTEGER NOT NULL DEFAULT 1,
-        answered_line INTEGER,
-        event_id TEXT,
-        receipt TEXT,
-        read_back INTEGER NOT NULL DEFAULT 0,
-        place_taken INTEGER NOT NULL DEFAULT 0,
-        keyed INTEGER NOT NULL,
-        identity BLOB NOT NULL,
-        ordered_by TEXT,
-        content TEXT NOT NULL
-    )""",
-    "CREATE TABLE copy (identity BLOB NOT NULL, receipt TEXT NOT NULL, read_back INTEGER NOT NULL)",
-)
-# Made when all journals are in, which is faster than one entry at a time.
-_INDEXES = (
-    "CREATE INDEX event_receipt ON event (receipt) WHERE receipt IS NOT NULL",
-    "CREATE INDEX event_id ON event (event_id) WHERE event_id IS NOT NULL",
-    "CREATE INDEX event_identity ON event (identity)",
-    "CREATE INDEX copy_identity ON copy (identity)",
-)
-_INSERT = """INSERT INTO event (journal, line, "index", identity, keyed, ordered_by, content)
-    VALUES (?, ?, ?, ?, ?, ?, ?)"""
-_UPDATE = "UPDATE event SET answered_line = ?, outcome = ?, event_id = ?, receipt = ? WHERE n = ?"
-_SELECT = 'SELECT n, journal, line, "index", event_id, receipt, identity, content FROM event'
-_SELECT_ATTEMPTS = """SELECT identity, n, outcome, receipt, read_back, place_taken FROM event
-    ORDER BY identity, outcome, n"""
-_SELECT_CHANGED_IDS = """SELECT min(n), count(DISTINCT event_id) FROM event WHERE keyed AND event_id IS NOT NULL
-    GROUP BY identity HAVING count(DISTINCT event_id) > 1"""
-_SELECT_SHARED_IDS = """SELECT max(n), count(DISTINCT identity) FROM event WHERE event_id IS NOT NULL
-    GROUP BY event_id HAVING count(DISTINCT identity) > 1"""
-_SELECT_ORDERED = """SELECT journal, ordered_by, line, answered_line, receipt, n FROM event
-    WHERE outcome = 0 AND ordered_by IS NOT NULL AND receipt IS NOT NULL
-    ORDER BY journal, ordered_by, line, "index" """

@@ -29,6 +29,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -38,6 +39,10 @@ import msgspec
 _STATUS = {"accepted": 202, "rejected": 422, "not_stored": 503, "unknown": 504}
 _LINE_BREAKS = bytes.maketrans(b"\r\n", b"  ")
 _TAIL_BYTES = 64 * 1024
+
+VERSION = 1
+LINE_BYTES_MAX = 128 * 2**20
+"""A line that is longer is none of a journal: several times the largest body that can be sent."""
 
 
 class JournalError(Exception):
@@ -181,7 +186,9 @@ def read(path: str | Path, /) -> Iterator[tuple[int, Entry]]:
     """
     try:
         with Path(path).open("rb") as file:
-            for number, line in enumerate(file, start=1):
+            for number, line in enumerate(iter(partial(file.readline, LINE_BYTES_MAX + 1), b""), start=1):
+                if len(line) > LINE_BYTES_MAX:
+                    raise JournalError(f"{path}, line {number}: longer than any line of a journal")
                 if not line.endswith(b"\n"):
                     yield number, Torn()
                     return
@@ -194,7 +201,13 @@ def _entry(line: bytes, where: str) -> Entry:
     try:
         return _entry_of(line)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise JournalError(f"{where}: this is no line of a journal of version 1") from error
+        raise JournalError(f"{where}: this is no line of a journal of version {VERSION}{_other(line)}") from error
+
+
+def _other(line: bytes) -> str:
+    """Say which version a line is of, if it says so itself."""
+    version = _object_of(line).get("journal", VERSION)
+    return f", but of version {version}" if isinstance(version, int) and version != VERSION else ""
 
 
 def _embeddable(payload: bytes) -> bytes:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from customersignal_ingest.proof import journal
 from customersignal_ingest.proof.journal import Answered, Journal, JournalError, Result, Sent, Torn, read
 
 EVENT = b'{"event_type":"a","properties":{"n":1.0}}'
@@ -152,6 +153,21 @@ def test_a_line_of_something_else_is_named(line: str, path: Path) -> None:
         file.write(line.encode("latin-1") + b"\n")
 
     with pytest.raises(JournalError, match="line 2"):
+        entries(path)
+
+
+def test_a_line_of_another_version_says_so(path: Path) -> None:
+    path.write_text('{"journal":2,"kind":"answered","attempt":"a","at_ms":1,"status":202}\n')
+
+    with pytest.raises(JournalError, match="line 1: this is no line of a journal of version 1, but of version 2"):
+        entries(path)
+
+
+def test_a_line_without_an_end_is_not_read_into_memory(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal, "LINE_BYTES_MAX", 1000)
+    path.write_bytes(b"x" * 5000)
+
+    with pytest.raises(JournalError, match="line 1: longer than any line"):
         entries(path)
 
 
