@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from typing import Protocol
 
-from customersignal_ingest.domain.event import Place, Record, StoredRecord
+from customersignal_ingest.domain.event import Place, Record, Span, StoredRecord
 from customersignal_ingest.domain.key import ApiKey, Digest
 from customersignal_ingest.domain.outcome import Outcome
 
@@ -68,7 +68,7 @@ class KeyStore(KeyRepository, Protocol):
 
 
 class RecordReader(Protocol):
-    """Reads stored records back, without disturbing whoever writes: what `cs-ingest tail` needs."""
+    """Reads stored records back, without disturbing whoever writes: what `cs-ingest tail` and `verify` need."""
 
     def read(
         self, *, follow: bool = False, since: datetime | None = None, start: Place | None = None
@@ -77,6 +77,14 @@ class RecordReader(Protocol):
 
         `since` leaves out what arrived earlier; `start` all partitions but one, and what stands
         before that place in it. Raises `Unavailable` when the store can't be read.
+        """
+        ...
+
+    async def spans(self, *, since: datetime | None = None) -> Sequence[Span]:
+        """Return for each partition what `read` with this `since` leaves nothing out of, now.
+
+        What stands before it was deleted, or arrived earlier; a lost record within it is lost. Raises
+        `Unavailable` when the store can't be read.
         """
         ...
 

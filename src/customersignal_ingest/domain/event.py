@@ -68,6 +68,15 @@ class Place:
     offset: int
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """What of a partition can be read: from the offset `start` on, up to the record before `end`."""
+
+    partition: int
+    start: int
+    end: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredRecord:
     """A record read back: where it stands and exactly what is there."""

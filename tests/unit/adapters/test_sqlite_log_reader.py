@@ -2,6 +2,7 @@
 # ruff: noqa: ASYNC240 - the files are small, and nothing else runs on the loop of a test
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
@@ -159,3 +160,64 @@ async def test_it_begins_at_a_place_and_stays_in_its_partition(publisher: Sqlite
     there = [record for record in await read(path) if record.partition == partition]
 
     assert await read(path, start=Place(partition, 3)) == there[3:]
+
+
+async def spans(path: Path, since_ms: int | None = None) -> dict[int, tuple[int, int]]:
+    """Return start and end of each partition that has anything to read."""
+    since = None if since_ms is None else at_ms(since_ms)
+    found = await SqliteReader(path).spans(since=since)
+    assert [span.partition for span in found] == list(range(len(found)))
+    return {span.partition: (span.start, span.end) for span in found if span.start < span.end}
+
+
+def at_ms(since_ms: int) -> datetime:
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=since_ms)
+
+
+async def test_all_of_every_partition_can_be_read(publisher: SqlitePublisher, path: Path) -> None:
+    await publisher.publish([a_record(n) for n in range(50)])
+    stored = Counter(record.partition for record in await read(path))
+
+    assert await spans(path) == {number: (0, count) for number, count in stored.items()}
+
+
+async def test_a_span_begins_where_what_has_arrived_since_begins(publisher: SqlitePublisher, path: Path) -> None:
+    records = [a_record(n) for n in range(50)]
+    await publisher.publish(records)
+    since_ms = records[30].timestamp_ms
+
+    found = await read(path, since=at_ms(since_ms))
+
+    assert len(found) == 20
+    assert sum(end - start for start, end in (await spans(path, since_ms)).values()) == 20
+    assert {record.partition: record.offset for record in reversed(found)} == {
+        partition: start for partition, (start, _) in (await spans(path, since_ms)).items()
+    }
+
+
+async def test_a_span_has_nothing_that_a_clock_that_was_set_back_leaves_out(
+    publisher: SqlitePublisher, path: Path
+) -> None:
+    """All of one partition; the third arrived a moment before the second, the fifth hours before."""
+    moments_ms = [hours(1), hours(9), hours(9) - 5, hours(9) + 5, hours(2), hours(10)]
+    await publisher.publish([replace(a_record(1), timestamp_ms=each) for each in moments_ms])
+
+    found = await read(path, since=at_ms(hours(9) - 1))
+
+    [(start, end)] = (await spans(path, hours(9) - 1)).values()
+    assert [record.timestamp_ms for record in found] == [hours(10)]
+    assert (start, end) == (5, 6)
+
+
+async def test_a_little_disorder_leaves_nothing_out(publisher: SqlitePublisher, path: Path) -> None:
+    moments_ms = [hours(1), hours(9), hours(9) - 5, hours(9) + 5]
+    await publisher.publish([replace(a_record(1), timestamp_ms=each) for each in moments_ms])
+
+    found = await read(path, since=at_ms(hours(9) - 1))
+
+    assert [record.offset for record in found] == [1, 3]
+    assert list((await spans(path, hours(9) - 1)).values()) == [(3, 4)]
+
+
+def hours(number: int) -> int:
+    return number * 3_600_000

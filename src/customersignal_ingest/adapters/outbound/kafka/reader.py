@@ -1,21 +1,25 @@
 """Reads a topic back for `cs-ingest tail`, as a consumer without a group: it leaves no trace."""
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from customersignal_ingest.adapters.outbound.kafka.client import reach
 from customersignal_ingest.adapters.outbound.kafka.options import Options
 from customersignal_ingest.adapters.outbound.kafka.topic import hang_up, partitions_of
 from customersignal_ingest.domain.errors import Unavailable
-from customersignal_ingest.domain.event import Place, StoredRecord
+from customersignal_ingest.domain.event import Place, Span, StoredRecord
 
 POLL_MS = 500
 SILENCE_MAX_S = 15.0
+
+_Batches = Mapping[TopicPartition, "Sequence[ConsumerRecord[bytes, bytes]]"]
 
 
 class KafkaReader:
@@ -29,44 +33,57 @@ class KafkaReader:
     ) -> AsyncIterator[StoredRecord]:
         """Yield records, in the order of each partition; end at the ends that the partitions had at the start.
 
-        Raises `Unavailable` when Kafka can't be read, and when it falls silent before the end.
+        Raises `Unavailable` when Kafka can't be read, when it falls silent before the end, and when
+        it has lost what was read before.
         """
+        async with self._consumer() as consumer:
+            spans = await self._spans(consumer, since)
+            if start is not None:
+                spans = _from(spans, start)
+            partitions = {TopicPartition(self._options.topic, span.partition): span for span in spans}
+            consumer.assign(list(partitions))
+            for partition, span in partitions.items():
+                consumer.seek(partition, span.start)
+            ends = {partition: span.end for partition, span in partitions.items() if span.start < span.end}
+            async for record in self._records(consumer, ends, follow=follow):
+                yield record
+
+    async def spans(self, *, since: datetime | None = None) -> Sequence[Span]:
+        """Return for each partition what retention has left, of it what has arrived since; as the leaders have it."""
+        async with self._consumer() as consumer:
+            return await self._spans(consumer, since)
+
+    @asynccontextmanager
+    async def _consumer(self) -> AsyncIterator[Any]:
+        """Provide a consumer that does not jump by itself when what it wants next is not there."""
         consumer = AIOKafkaConsumer(
-            bootstrap_servers=await reach(self._options), enable_auto_commit=False, **self._options.connection()
+            bootstrap_servers=await reach(self._options),
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            **self._options.connection(),
         )
         try:
             await consumer.start()
-            ends = await self._assign(consumer, since, start)
-            async for record in self._records(consumer, ends, follow=follow):
-                yield record
+            yield consumer
         except (KafkaError, OSError, TimeoutError) as error:
             raise Unavailable(f"Kafka can't be read: {type(error).__name__}") from error
         finally:
             await hang_up(consumer.stop())
 
-    async def _assign(self, consumer: Any, since: datetime | None, start: Place | None) -> dict[TopicPartition, int]:
-        """Go to where reading begins; return where each partition ends now."""
-        numbers = [each for each in await partitions_of(self._options) if start is None or each == start.partition]
-        if not numbers:
-            raise Unavailable("the topic has no such partition")
-        partitions = [TopicPartition(self._options.topic, number) for number in numbers]
-        consumer.assign(partitions)
-        begins, ends = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
+    async def _spans(self, consumer: Any, since: datetime | None) -> list[Span]:
+        partitions = [TopicPartition(self._options.topic, number) for number in await partitions_of(self._options)]
+        starts, ends = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
         if since is not None:
             found = await consumer.offsets_for_times(dict.fromkeys(partitions, int(since.timestamp() * 1000)))
-            begins = {each: ends[each] if at is None else at.offset for each, at in found.items()}
-        if start is not None:
-            begins = {each: min(max(at, start.offset), ends[each]) for each, at in begins.items()}
-        for each, offset in begins.items():
-            consumer.seek(each, offset)
-        return {each: end for each, end in ends.items() if begins[each] < end}
+            starts = {each: ends[each] if at is None else at.offset for each, at in found.items()}
+        return [Span(each.partition, starts[each], ends[each]) for each in partitions]
 
     async def _records(
         self, consumer: Any, ends: dict[TopicPartition, int], *, follow: bool
     ) -> AsyncIterator[StoredRecord]:
         heard_at = self._clock()
         while follow or ends:
-            batches = await consumer.getmany(timeout_ms=POLL_MS)
+            batches = await _next(consumer)
             for partition, records in batches.items():
                 heard_at = self._clock()
                 for record in records:
@@ -76,6 +93,28 @@ class KafkaReader:
                 del ends[partition]
             if ends and self._clock() - heard_at > SILENCE_MAX_S:
                 raise Unavailable(f"Kafka fell silent for {SILENCE_MAX_S:.0f} s before the end of the topic")
+
+
+async def _next(consumer: Any) -> "_Batches":
+    """Return what has come. Where retention was faster than we, go on where the partition begins now."""
+    try:
+        return cast("_Batches", await consumer.getmany(timeout_ms=POLL_MS))
+    except OffsetOutOfRangeError as error:
+        wanted: Mapping[TopicPartition, int] = error.args[0]
+        starts = await consumer.beginning_offsets(list(wanted))
+        if any(starts[each] <= offset for each, offset in wanted.items()):
+            raise Unavailable("Kafka has lost the end of a partition that was read before") from error
+        for each, start in starts.items():
+            consumer.seek(each, start)
+        return {}
+
+
+def _from(spans: Sequence[Span], place: Place) -> list[Span]:
+    """Return the span of the place's partition, from that place on."""
+    found = [span for span in spans if span.partition == place.partition]
+    if not found:
+        raise Unavailable("the topic has no such partition")
+    return [replace(span, start=min(max(span.start, place.offset), span.end)) for span in found]
 
 
 def _stored(record: "ConsumerRecord[bytes, bytes]") -> StoredRecord:

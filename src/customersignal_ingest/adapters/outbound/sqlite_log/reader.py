@@ -5,7 +5,7 @@ Every page has a read-only connection of its own, which can neither checkpoint n
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -13,11 +13,15 @@ from pathlib import Path
 from customersignal_ingest.adapters.outbound.sqlite_log import schema
 from customersignal_ingest.adapters.outbound.sqlite_log.log_file import connect
 from customersignal_ingest.domain.errors import ConfigurationError, Unavailable
-from customersignal_ingest.domain.event import Place, StoredRecord
+from customersignal_ingest.domain.event import Place, Span, StoredRecord
 
 FOLLOW_INTERVAL_S = 0.2
 PAGE_RECORDS_MAX = 1_000
 PAGE_BYTES_MAX = 16 * 2**20
+DISORDER_MS_MAX = 60_000
+"""Records are stored nearly in the order of their arrival. So what arrived since a moment is looked for behind
+the last record that arrived this much earlier; only a clock that was set back by more puts some before it."""
+
 _BUSY_TIMEOUT_S = 2.0
 
 
@@ -36,19 +40,40 @@ class SqliteReader:
         Without `follow` it ends at what was there when it began. Raises `Unavailable` when the
         file can't be read now, `ConfigurationError` when it is not a log of ours.
         """
+        since_ms = _since_ms(since)
         wanted = {
-            "since_ms": 0 if since is None else int(since.timestamp() * 1000),
+            "since_ms": since_ms,
             "partition": None if start is None else start.partition,
             "offset": 0 if start is None else start.offset,
         }
         end = None if follow else await asyncio.to_thread(self._last)
-        after = 0
+        after = await asyncio.to_thread(self._begin, since_ms)
         while end is None or after < end:
             page, after = await asyncio.to_thread(self._page, after, end, wanted)
             for record in page:
                 yield record
             if follow and not page:
                 await asyncio.sleep(self._follow_interval_s)
+
+    async def spans(self, *, since: datetime | None = None) -> Sequence[Span]:
+        """Return for each partition what can be read: all of it, or what has arrived since."""
+        return await asyncio.to_thread(self._spans, _since_ms(since))
+
+    def _spans(self, since_ms: int) -> list[Span]:
+        with self._connected() as connection:
+            [(partitions,)] = connection.execute(schema.SELECT_PARTITIONS, (schema.TOPIC,)).fetchall()
+            ends = [connection.execute(schema.SELECT_END, (number,)).fetchone()[0] for number in range(partitions)]
+            starts = dict.fromkeys(range(partitions), 0)
+            if since_ms:
+                after = _begin(connection, since_ms)
+                later = connection.execute(schema.SELECT_STARTS, {"since_ms": since_ms, "after": after})
+                starts = dict(enumerate(ends)) | dict(later.fetchall())
+        return [Span(number, starts[number], end) for number, end in enumerate(ends)]
+
+    def _begin(self, since_ms: int) -> int:
+        """Return a sequence before all that is wanted."""
+        with self._connected() as connection:
+            return _begin(connection, since_ms)
 
     def _last(self) -> int:
         with self._connected() as connection:
@@ -76,6 +101,18 @@ class SqliteReader:
                 yield connection
         except sqlite3.Error as error:
             raise Unavailable(f"{self._path} can't be read: {_why(error)}") from error
+
+
+def _since_ms(since: datetime | None) -> int:
+    return 0 if since is None else int(since.timestamp() * 1000)
+
+
+def _begin(connection: sqlite3.Connection, since_ms: int) -> int:
+    # From the end, because there is no index by time.
+    found = (
+        connection.execute(schema.SELECT_LONG_BEFORE, (since_ms - DISORDER_MS_MAX,)).fetchone() if since_ms else None
+    )
+    return 0 if found is None else int(found[0])
 
 
 def _last(connection: sqlite3.Connection) -> int:

@@ -46,6 +46,11 @@ SELECT_NEXT_OFFSETS = 'SELECT partition, max("offset") + 1 FROM log GROUP BY par
 SELECT_ONE = 'SELECT 1 FROM log WHERE partition = ? AND "offset" = ?'
 PROBE = "UPDATE topic SET probes = probes + 1"
 SELECT_LAST = "SELECT coalesce(max(sequence), 0) FROM log"
+SELECT_END = 'SELECT coalesce(max("offset") + 1, 0) FROM log WHERE partition = ?'
+SELECT_LONG_BEFORE = "SELECT sequence FROM log WHERE timestamp_ms < ? ORDER BY sequence DESC LIMIT 1"
+SELECT_STARTS = """SELECT partition,
+    coalesce(max(CASE WHEN timestamp_ms < :since_ms THEN "offset" + 1 END), min("offset"))
+    FROM log WHERE sequence > :after GROUP BY partition"""
 SELECT_PAGE = """SELECT sequence, partition, "offset", timestamp_ms, "key", headers, value FROM log
     WHERE sequence > :after AND sequence <= :end AND timestamp_ms >= :since_ms
     AND (:partition IS NULL OR (partition = :partition AND "offset" >= :offset)) ORDER BY sequence"""
