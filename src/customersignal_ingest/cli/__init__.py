@@ -27,6 +27,7 @@ COMMANDS = {
     "topic": ("topic", "The Kafka topic that events go to."),
     "tail": ("records", "Print stored events, oldest first."),
     "send": ("records", "Store the events of an NDJSON file, or of standard input."),
+    "verify": ("verify", "Hold journals of clients against what is stored."),
 }
 """Every command: the module that has it, and what it does."""
 

@@ -12,17 +12,24 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from customersignal_ingest.cli.shared import DEMO_KEY, Moment, Receipt, given, json_option, print_json
-from customersignal_ingest.domain.errors import ConfigurationError, IngestError, Unauthenticated
+from customersignal_ingest.cli.shared import (
+    Moment,
+    Receipt,
+    api_key_of,
+    given,
+    json_option,
+    key_file_option,
+    plain,
+    print_json,
+    reader_of,
+)
+from customersignal_ingest.domain.errors import IngestError, Unauthenticated
 from customersignal_ingest.domain.event import Place, StoredRecord
 from customersignal_ingest.domain.outcome import NotStored, Refused, Rejected, Stored
 
 if TYPE_CHECKING:
     from customersignal_ingest.adapters.inbound.stdin import Answer, Totals
     from customersignal_ingest.settings import Settings
-
-API_KEY = "CS_API_KEY"
-"""The variable with the API key to send with: a client's, not a setting of the service."""
 
 
 @click.command()
@@ -33,13 +40,7 @@ API_KEY = "CS_API_KEY"
 @json_option
 def tail(follow: bool, tenant: str | None, since: datetime | None, start: "Place | None", as_json: bool) -> None:
     """Print stored events, oldest first."""
-    from customersignal_ingest.registry import open_url
-
-    settings = given()
-    url = settings.required("publisher_url")
-    if settings.publisher_scheme == "memory":
-        raise ConfigurationError("events in memory can't be read from another process")
-    reader = open_url("readers", url, settings=settings.for_adapters(instance="tail"))
+    reader = reader_of(given(), instance="tail")
 
     async def show() -> None:
         async for record in reader.read(follow=follow, since=since, start=start):
@@ -74,37 +75,21 @@ def _as_line(record: StoredRecord) -> str:
     except (ValueError, KeyError, TypeError):
         fields = ["?", "?", "?", repr(record.value[:200])]
     # A client's line break or escape sequence must not reach the terminal as such.
-    return "  ".join(_plain(field) for field in (record.receipt, *fields))
-
-
-def _plain(text: str) -> str:
-    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    return "  ".join(plain(field) for field in (record.receipt, *fields))
 
 
 @click.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
-@click.option(
-    "--key-file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help=f"File with the API key to send with; else the variable {API_KEY}, else {DEMO_KEY}.",
-)
+@key_file_option
 @json_option
 def send(file: str, key_file: Path | None, as_json: bool) -> None:
     """Store the events of an NDJSON file (or - for standard input), one a line, as HTTP would."""
-    settings, api_key = given(), _api_key(key_file)
+    settings, api_key = given(), api_key_of(key_file)
     with click.open_file(file, "rb") as stream, _progress(file) as advance:
         totals = asyncio.run(_send(settings, api_key, stream, _json_answer if as_json else _line_answer, advance))
     click.echo(f"{totals.stored} stored, {totals.rejected} rejected, {totals.failed} not confirmed", err=True)
     if totals.rejected or totals.failed:
         sys.exit(1)
-
-
-def _api_key(key_file: Path | None) -> str:
-    if key_file is None and (key := os.environ.get(API_KEY)):
-        return key
-    if key_file is None and not DEMO_KEY.exists():
-        raise ConfigurationError(f"an API key is needed: --key-file, or the variable {API_KEY}")
-    return (key_file or DEMO_KEY).read_text().strip()
 
 
 async def _send(

@@ -1,26 +1,38 @@
 """What several commands need: settings as given, options, ways to print."""
 
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
+from customersignal_ingest.domain.errors import ConfigurationError
+
 if TYPE_CHECKING:
     from customersignal_ingest.domain.event import Place
+    from customersignal_ingest.ports import RecordReader
     from customersignal_ingest.settings import Settings
 
 DATA = Path("data")
 DEMO_KEY = DATA / "demo.key"
 PEPPER = DATA / "pepper"
+API_KEY = "CS_API_KEY"
+"""The variable with the API key to send with: a client's, not a setting of the service."""
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 _DAYS_MAX = 36_500
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line.")
+
+key_file_option = click.option(
+    "--key-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help=f"File with the API key to send with; else the variable {API_KEY}, else {DEMO_KEY}.",
+)
 
 
 class Duration(click.ParamType[timedelta]):
@@ -100,6 +112,30 @@ def with_dev_stores(settings: "Settings", /) -> "Settings":
         "drain_delay_s": 0,
     }
     return Settings(**(settings.model_dump(exclude_unset=True) | stores))
+
+
+def reader_of(settings: "Settings", /, *, instance: str) -> "RecordReader":
+    """Return the reader of what the service with these settings stores; nothing is connected yet."""
+    from customersignal_ingest.registry import open_url
+
+    url = settings.required("publisher_url")
+    if settings.publisher_scheme == "memory":
+        raise ConfigurationError("events in memory can't be read from another process")
+    return cast("RecordReader", open_url("readers", url, settings=settings.for_adapters(instance=instance)))
+
+
+def api_key_of(key_file: Path | None, /) -> str:
+    """Return the API key to send with: the file's, else the variable's, else that of `cs-ingest dev`."""
+    if key_file is None and (key := os.environ.get(API_KEY)):
+        return key
+    if key_file is None and not DEMO_KEY.exists():
+        raise ConfigurationError(f"an API key is needed: --key-file, or the variable {API_KEY}")
+    return (key_file or DEMO_KEY).read_text().strip()
+
+
+def plain(text: str, /) -> str:
+    """Return the text with whatever is not printable as an escape: it may be a client's."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def print_json(value: Mapping[str, Any], /) -> None:

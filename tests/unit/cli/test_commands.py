@@ -28,17 +28,6 @@ STORES = {
 GOOD = b'{"event_type":"a","timestamp":"2026-11-23T10:00:00Z","user_id":"u1","properties":{"n":1.0}}'
 
 
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run a command in an empty folder; settings by keyword."""
-    monkeypatch.chdir(tmp_path)
-
-    def invoke(*arguments: str, stdin: bytes = b"", **variables: str) -> Result:
-        return CliRunner().invoke(commands, arguments, input=stdin, env=variables)
-
-    return invoke
-
-
 @pytest.fixture(scope="session")
 def newest_keys(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """A key database at the newest schema, with the tenant `acme`: alembic is slow, so it is made once."""
@@ -67,6 +56,7 @@ def create_key(run: Run, *options: str) -> Any:
 
 def test_every_command_of_the_contract_is_there(run: Run) -> None:
     promised = {"dev", "serve", "config", "probe", "check", "migrate", "tenants", "keys", "topic", "tail", "send"}
+    promised |= {"verify", "canary"}
 
     assert set(COMMANDS) == promised
     assert all(run(name, "--help").exit_code == 0 for name in promised)
@@ -100,6 +90,8 @@ def test_version_names_product_python_and_libraries(run: Run) -> None:
         ["tail", "--since", "soon"],
         ["tail", "--from", "events_raw/4"],
         ["keys", "list", "-x"],
+        ["verify"],
+        ["verify", "nowhere.jsonl"],
     ],
 )
 def test_wrong_usage_ends_with_2(arguments: list[str], run: Run) -> None:
