@@ -1,6 +1,7 @@
 """What `cs-ingest tail` reads from a real cluster: all of it, from a moment, from a place, and what comes."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
@@ -89,3 +90,64 @@ async def test_following_goes_on_with_what_comes(read: Any, publisher: KafkaPubl
                 break
 
     assert missing([late], found) == []
+
+
+async def spans(kafka: Kafka, topic: str, **how: Any) -> dict[int, tuple[int, int]]:
+    found = await open_reader(kafka.url(topic), settings=SETTINGS).spans(**how)
+    return {span.partition: (span.start, span.end) for span in found}
+
+
+async def test_a_span_is_what_retention_has_left(kafka: Kafka, topic: str, read: Any) -> None:
+    stored = Counter([record.partition async for record in read()])
+    before = await spans(kafka, topic)
+
+    partition = max(stored, key=lambda each: stored[each])
+    kafka.delete_before(topic, partition, 3)
+
+    assert before == {number: (0, stored[number]) for number in range(3)}
+    assert await spans(kafka, topic) == before | {partition: (3, stored[partition])}
+
+
+async def test_a_span_begins_where_what_has_arrived_since_begins(kafka: Kafka, topic: str, read: Any) -> None:
+    since = datetime.fromtimestamp(RECORDS[40].timestamp_ms / 1000, UTC)
+
+    found = Counter([record.partition async for record in read(since=since)])
+
+    lengths = {partition: end - start for partition, (start, end) in (await spans(kafka, topic, since=since)).items()}
+    assert lengths == {number: found[number] for number in range(3)}
+
+
+async def test_what_retention_takes_while_it_reads_is_passed_over_and_nothing_else(
+    kafka: Kafka, topic: str, read: Any, publisher: KafkaPublisher
+) -> None:
+    """Four megabytes of one partition, of which the reader has taken one when three are deleted."""
+    large = replace(a_record(1), value=bytes(100_000))
+    outcomes = [outcome for _ in range(40) for outcome in await publisher.publish([large])]
+    [partition] = {outcome.partition for outcome in outcomes if isinstance(outcome, Stored)}
+    _, end = (await spans(kafka, topic))[partition]
+    found: list[int] = []
+
+    async with asyncio.timeout(60), aclosing(read(start=Place(partition, 0))) as records:
+        async for record in records:
+            if not found:
+                kafka.delete_before(topic, partition, end - 5)
+            found.append(record.offset)
+
+    assert found == sorted(set(found))
+    assert found[-5:] == list(range(end - 5, end))
+    assert len(found) < end
+
+
+async def test_a_topic_that_was_cut_behind_the_reader_is_told(kafka: Kafka, topic: str, read: Any) -> None:
+    """Deleted and made again, it ends before the place where the reader goes on."""
+
+    async def follow_to_the_end() -> None:
+        async with asyncio.timeout(60), aclosing(read(follow=True)) as records:
+            for _ in RECORDS:
+                await anext(records)
+            kafka.delete_topic(topic)
+            kafka.create_topic(topic, partitions=3)
+            await anext(records)
+
+    with pytest.raises(Unavailable, match="lost the end of a partition"):
+        await follow_to_the_end()

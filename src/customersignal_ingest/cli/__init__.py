@@ -28,6 +28,7 @@ COMMANDS = {
     "tail": ("records", "Print stored events, oldest first."),
     "send": ("records", "Store the events of an NDJSON file, or of standard input."),
     "verify": ("verify", "Hold journals of clients against what is stored."),
+    "canary": ("canary", "Send marked events to a service, and verify every answer."),
 }
 """Every command: the module that has it, and what it does."""
 

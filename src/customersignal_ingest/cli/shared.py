@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
 
 import click
 
@@ -73,6 +74,23 @@ class Moment(click.ParamType[datetime]):
         if moment is None or moment.tzinfo is None:
             self.fail(f"{value!r} is no moment: expected one as in 2026-11-23T10:00:00Z, or 10m, or now", param, ctx)
         return moment
+
+
+class Address(click.ParamType[tuple[str, int]]):
+    """An address and a port."""
+
+    name = "address:port"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
+        """Read it."""
+        parts = urlsplit(f"//{value}")
+        try:
+            host, port = parts.hostname, parts.port
+        except ValueError:
+            host, port = None, None
+        if not host or not port or parts.netloc != value:
+            self.fail(f"{value!r} is no address and port: expected one as in 127.0.0.1:9464", param, ctx)
+        return host, port
 
 
 class Receipt(click.ParamType[Any]):

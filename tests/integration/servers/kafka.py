@@ -21,7 +21,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import (
     AdminClient,
     AlterConfigOpType,
@@ -135,6 +135,24 @@ class Kafka:
             return [record for number in numbers for record in _partition(consumer, topic, number)]
         finally:
             consumer.close()
+
+    def write(self, record: StoredRecord) -> None:
+        """Append a copy of a record to its partition, as somebody else than the service."""
+        producer = Producer({"bootstrap.servers": self.bootstrap, "acks": "all"})
+        producer.produce(
+            record.topic,
+            record.value,
+            record.key,
+            record.partition,
+            headers=list(record.headers),
+            timestamp=record.timestamp_ms,
+        )
+        assert producer.flush(20) == 0
+
+    def delete_before(self, topic: str, partition: int, offset: int) -> None:
+        """Delete the oldest records of a partition, as retention does."""
+        place = TopicPartition(topic, partition, offset)
+        self._admin.delete_records([place])[place].result(30)
 
     def _settings_of(self, topic: str) -> dict[str, str]:
         resource = ConfigResource(ResourceType.TOPIC, topic)

@@ -92,6 +92,13 @@ def test_version_names_product_python_and_libraries(run: Run) -> None:
         ["keys", "list", "-x"],
         ["verify"],
         ["verify", "nowhere.jsonl"],
+        ["canary", "--url", "http://h"],
+        ["canary", "--url", "ftp://h", "--tenant", "t"],
+        ["canary", "--url", "https://user:password@h", "--tenant", "t"],
+        ["canary", "--url", "http://h:port", "--tenant", "t"],
+        ["canary", "--url", "http://h", "--tenant", "t", "--rate", "nan"],
+        ["canary", "--url", "http://h", "--tenant", "t", "--rate", "21"],
+        ["canary", "--url", "http://h", "--tenant", "t", "--metrics", "9464"],
     ],
 )
 def test_wrong_usage_ends_with_2(arguments: list[str], run: Run) -> None:
@@ -292,6 +299,16 @@ def test_nothing_is_sent_with_a_key_that_opens_nothing(with_keys: Run) -> None:
     done = with_keys("send", "-", stdin=GOOD, CS_API_KEY="cs_live_wrong")
 
     assert (done.exit_code, done.stderr) == (1, "cs-ingest: the API key opens nothing: API_KEY_INVALID\n")
+
+
+@pytest.mark.parametrize("key", ["", "two words", "two\nlines", "schlüssel"])
+def test_a_key_that_no_header_can_carry_is_told_without_it(key: str, run: Run) -> None:
+    Path("key").write_text(key)
+
+    done = run("canary", "--url", "http://h", "--tenant", "acme", "--key-file", "key", **STORES)
+
+    expected = "cs-ingest: the API key is empty, or has characters that no key has\n"
+    assert (done.exit_code, done.output) == (1, expected)
 
 
 def test_tail_prints_exactly_these_fields_and_the_value_as_it_is(with_keys: Run) -> None:
