@@ -1,13 +1,16 @@
 """Docs, decisions and lock files say what the code says."""
 
 import asyncio
+import json
 import re
 import tomllib
 from collections.abc import Iterator
 from importlib.metadata import distribution, distributions
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+import click
+import msgspec
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -15,9 +18,14 @@ from packaging.utils import canonicalize_name
 from customersignal_ingest.adapters.inbound.http import access
 from customersignal_ingest.adapters.inbound.http.answers import CODES
 from customersignal_ingest.adapters.outbound.kafka import options
+from customersignal_ingest.canary.metrics import Answer, CanaryMetrics, RoundResult
+from customersignal_ingest.cli import COMMANDS, commands
 from customersignal_ingest.domain.errors import ConfigurationError, KeyProblem
 from customersignal_ingest.domain.outcome import Reason, Stored
 from customersignal_ingest.metrics import Metrics
+from customersignal_ingest.proof.checker import Checker
+from customersignal_ingest.proof.journal import Answered, Sent, read
+from customersignal_ingest.proof.report import Kind
 from customersignal_ingest.registry import AdapterSettings
 from customersignal_ingest.settings import LIMITS, Settings, variable
 from customersignal_ingest.testing.contracts import a_record
@@ -25,6 +33,7 @@ from customersignal_ingest.testing.contracts import a_record
 ROOT = Path(__file__).parents[2]
 DEVELOPERS = (ROOT / "docs/for-application-developers.md").read_text()
 OPERATORS = (ROOT / "docs/for-operators.md").read_text()
+VERIFYING = (ROOT / "docs/verifying.md").read_text()
 ARCHITECTS = (ROOT / "docs/for-architects.md").read_text()
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("adr/*.md")])
@@ -182,11 +191,77 @@ def test_every_field_of_a_requests_log_line_is_explained() -> None:
 
 
 def test_every_metric_is_explained() -> None:
-    families = Metrics(version="1", publisher="memory").registry.collect()
+    registries = (Metrics(version="1", publisher="memory").registry, CanaryMetrics().registry)
+    families = [family for registry in registries for family in registry.collect()]
 
     names = {family.name + ("_total" if family.type == "counter" else "") for family in families}
 
     assert names == set(re.findall(r"^\| `((?:cs_ingest|http_server)_\w+)` \|", OPERATORS, re.M))
+
+
+@pytest.mark.parametrize("answers", [Answer, RoundResult])
+def test_every_result_of_a_canary_is_explained(answers: Any) -> None:
+    assert ", ".join(f"`{name}`" for name in get_args(answers)) in OPERATORS
+
+
+def test_every_command_is_explained() -> None:
+    explained = re.findall(r"^\| `cs-ingest (\w+)` \|", OPERATORS, re.M)
+
+    assert explained == list(COMMANDS)
+
+
+def section(name: str) -> str:
+    """Return the part of the page about verifying with this heading."""
+    [text] = re.findall(rf"^## {name}$(.+?)(?=^## |\Z)", VERIFYING, re.M | re.S)
+    return str(text)
+
+
+@pytest.mark.parametrize("name", ["verify", "canary"])
+def test_every_option_is_explained(name: str) -> None:
+    command = commands.get_command(click.Context(commands), name)
+    assert command is not None
+    options = [option for option in command.params if isinstance(option, click.Option)]
+
+    explained = re.findall(r"^\| `(--[\w-]+)` \|", section(f"cs-ingest {name}"), re.M)
+
+    assert explained == [option.opts[0] for option in options]
+
+
+def test_every_kind_of_finding_is_explained() -> None:
+    assert re.findall(r"^\| `([a-z_]+)` \|", section("cs-ingest verify"), re.M) == list(Kind)
+
+
+def test_every_field_of_a_journal_is_explained() -> None:
+    explained = re.findall(r"^\| `(\w+)` \| (both|sent|answered) \|", section("A journal"), re.M)
+
+    fields = {"sent": {"kind", *Sent.__struct_fields__}, "answered": {"kind", *Answered.__struct_fields__}}
+    both = fields["sent"] & fields["answered"]
+    assert set(explained) == {
+        *((name, "both") for name in both),
+        *((name, kind) for kind, names in fields.items() for name in names - both),
+    }
+
+
+def test_the_journal_in_the_docs_is_one_that_verify_can_read(tmp_path: Path) -> None:
+    [text] = re.findall(r"reads this -->\n```jsonl\n(.+?)```", VERIFYING, re.S)
+    (tmp_path / "journal").write_text(text)
+
+    with Checker() as checker:
+        checker.add_journal("docs", read(tmp_path / "journal"))
+        report = checker.report()
+
+    assert (report.requests, report.events) == (4, 5)
+    assert (report.accepted, report.refused, report.unanswered, report.torn_lines) == (2, 2, 1, 0)
+    assert report.wrong == {Kind.MISSING: 2}  # As it should be, of a store in which nothing is.
+
+
+def test_the_journal_in_the_docs_is_what_our_own_writer_writes(tmp_path: Path) -> None:
+    [text] = re.findall(r"reads this -->\n```jsonl\n(.+?)```", VERIFYING, re.S)
+    (tmp_path / "journal").write_text(text)
+
+    written = [json.loads(msgspec.json.encode(entry)) for _, entry in read(tmp_path / "journal")]
+
+    assert written == [json.loads(line) for line in text.splitlines()]
 
 
 def test_every_make_target_is_explained() -> None:

@@ -1,14 +1,14 @@
 """Reads a topic back for `cs-ingest tail`, as a consumer without a group: it leaves no trace."""
 
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, cast
+from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+from aiokafka.errors import KafkaError
 
 from customersignal_ingest.adapters.outbound.kafka.client import reach
 from customersignal_ingest.adapters.outbound.kafka.options import Options
@@ -18,8 +18,6 @@ from customersignal_ingest.domain.event import Place, Span, StoredRecord
 
 POLL_MS = 500
 SILENCE_MAX_S = 15.0
-
-_Batches = Mapping[TopicPartition, "Sequence[ConsumerRecord[bytes, bytes]]"]
 
 
 class KafkaReader:
@@ -45,7 +43,8 @@ class KafkaReader:
             for partition, span in partitions.items():
                 consumer.seek(partition, span.start)
             ends = {partition: span.end for partition, span in partitions.items() if span.start < span.end}
-            async for record in self._records(consumer, ends, follow=follow):
+            starts = {partition: span.start for partition, span in partitions.items()}
+            async for record in self._records(consumer, starts, ends, follow=follow):
                 yield record
 
     async def spans(self, *, since: datetime | None = None) -> Sequence[Span]:
@@ -55,11 +54,11 @@ class KafkaReader:
 
     @asynccontextmanager
     async def _consumer(self) -> AsyncIterator[Any]:
-        """Provide a consumer that does not jump by itself when what it wants next is not there."""
+        """Provide a consumer that goes on where a partition begins when retention was faster than we."""
         consumer = AIOKafkaConsumer(
             bootstrap_servers=await reach(self._options),
             enable_auto_commit=False,
-            auto_offset_reset="none",
+            auto_offset_reset="earliest",
             **self._options.connection(),
         )
         try:
@@ -79,13 +78,16 @@ class KafkaReader:
         return [Span(each.partition, starts[each], ends[each]) for each in partitions]
 
     async def _records(
-        self, consumer: Any, ends: dict[TopicPartition, int], *, follow: bool
+        self, consumer: Any, reached: dict[TopicPartition, int], ends: dict[TopicPartition, int], *, follow: bool
     ) -> AsyncIterator[StoredRecord]:
         heard_at = self._clock()
         while follow or ends:
-            batches = await _next(consumer)
+            batches = await consumer.getmany(timeout_ms=POLL_MS)
             for partition, records in batches.items():
                 heard_at = self._clock()
+                if records[0].offset < reached[partition]:
+                    raise Unavailable("Kafka has lost the end of a partition, which was read before")
+                reached[partition] = records[-1].offset + 1
                 for record in records:
                     if follow or record.offset < ends.get(partition, 0):
                         yield _stored(record)
@@ -93,20 +95,6 @@ class KafkaReader:
                 del ends[partition]
             if ends and self._clock() - heard_at > SILENCE_MAX_S:
                 raise Unavailable(f"Kafka fell silent for {SILENCE_MAX_S:.0f} s before the end of the topic")
-
-
-async def _next(consumer: Any) -> "_Batches":
-    """Return what has come. Where retention was faster than we, go on where the partition begins now."""
-    try:
-        return cast("_Batches", await consumer.getmany(timeout_ms=POLL_MS))
-    except OffsetOutOfRangeError as error:
-        wanted: Mapping[TopicPartition, int] = error.args[0]
-        starts = await consumer.beginning_offsets(list(wanted))
-        if any(starts[each] <= offset for each, offset in wanted.items()):
-            raise Unavailable("Kafka has lost the end of a partition that was read before") from error
-        for each, start in starts.items():
-            consumer.seek(each, start)
-        return {}
 
 
 def _from(spans: Sequence[Span], place: Place) -> list[Span]:
