@@ -1,11 +1,14 @@
 """Journals held against what is stored: the checker of `proof`, fed by files and by a store's reader."""
 
 import asyncio
+import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from customersignal_ingest.domain.errors import Unavailable
 from customersignal_ingest.domain.event import StoredRecord, unix_ms
 from customersignal_ingest.ports import RecordReader
 from customersignal_ingest.proof.checker import Checker
@@ -37,10 +40,11 @@ async def verify(
     event that was sent before `sent_since` is missing only where it was looked for. The journals are read
     first: what they say was accepted is stored before anybody looks, though clients and service go on.
 
-    Raises `JournalError` for a file that is no journal, `Unavailable` when the store can't be read.
+    Raises `JournalError` for a file that is no journal, `Unavailable` when the store can't be read, or there
+    is no room for what is to be compared.
     """
     since_ms = None if sent_since is None else unix_ms(sent_since)
-    with Checker(only_journal=only_journal, since_ms=since_ms) as checker:
+    with _room(), Checker(only_journal=only_journal, since_ms=since_ms) as checker:
         for journal in journals:
             checker.add_journal(str(journal), _told(read(journal), lambda count: watch("lines", count)))
             await asyncio.sleep(0)  # Whoever else is on this loop has waited long enough.
@@ -54,6 +58,14 @@ async def verify(
         # Afterwards: what retention has taken in the meantime counts as gone, not as lost.
         spans = await reader.spans(since=since)
         return checker.report({span.partition: span.start for span in spans})
+
+
+@contextmanager
+def _room() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise Unavailable(f"no room to compare: {error}; SQLITE_TMPDIR may name a folder with more") from error
 
 
 def _told(entries: Iterable[T], watch: Callable[[int], None]) -> Iterator[T]:

@@ -3,6 +3,7 @@
 import json
 import re
 import signal
+import socket
 import sqlite3
 import subprocess
 import uuid
@@ -229,6 +230,17 @@ def test_a_canary_finds_a_duplicate_in_kafka(over_kafka: System, kafka: Kafka) -
     code, lines = canary.ended()
     assert code == 1
     assert [line["kind"] for line in lines if line["message"] == "finding"] == ["stored_twice"]
+
+
+def test_a_canary_whose_metrics_have_no_port_does_not_start(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        command = ("canary", "--url", "http://127.0.0.1:1", "--tenant", "acme", "--metrics", address)
+        (tmp_path / "key").write_text("cs_live_any")
+        ended = run(tmp_path, *command, "--key-file", "key", PUBLISHER_URL="sqlite:///events.db")
+
+    assert ended.returncode == 1
+    assert ended.stderr == f"cs-ingest: metrics can't be served at {address}: Address already in use\n"
 
 
 def test_a_canary_without_an_accepted_event_has_verified_nothing(embedded: System) -> None:

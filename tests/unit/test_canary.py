@@ -368,6 +368,17 @@ def test_journals_that_are_kept_are_bounded(world: World, monkeypatch: pytest.Mo
     assert len(world.journals) == 3
 
 
+def test_journals_that_nobody_could_verify_are_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(canary, "PENDING_MAX", 3)
+    monkeypatch.setattr(canary, "KEPT_MAX", 6)
+    world.shelf.away = lambda: True
+
+    summary = world.lives(for_s=1800)
+
+    assert summary.rounds_unverified == 30
+    assert len(world.journals) == 6
+
+
 def test_requests_that_wait_are_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(canary, "IN_FLIGHT_MAX", 10)
 

@@ -28,7 +28,7 @@ IN_FLIGHT_MAX = 200
 READ_TIMEOUT_S = 60.0
 READ_AGAIN_S = 5.0
 PENDING_MAX = 100
-KEPT_MAX = 100
+KEPT_MAX = 200
 END_TIMEOUT_S = 30.0
 
 _CLOCKS = timedelta(seconds=5)
@@ -221,8 +221,9 @@ class Canary:
         for each in judged:
             self._rounds.remove(each)
             self.metrics.rounds.labels(result).inc()
-            if report.clean or sum(1 for _ in self.plan.folder.glob("*.jsonl")) > KEPT_MAX:
+            if report.clean:
                 each.path.unlink(missing_ok=True)
+            self._bound_folder(each)
             tell = self.log.info if report.clean and each.trouble is None else self.log.warning
             tell(
                 "round", result=result, **{f"events.{name}": n for name, n in each.answers.items()}, reason=each.trouble
@@ -233,6 +234,12 @@ class Canary:
         self.summary.rounds_unverified += 1
         self.metrics.rounds.labels("unverified").inc()
         self.log.error("a round was not verified", journal=str(left.path))
+        self._bound_folder(left)
+
+    def _bound_folder(self, newest: Round) -> None:
+        """Keep the journals of the first rounds that went wrong: they tell most."""
+        if sum(1 for _ in self.plan.folder.glob("*.jsonl")) > KEPT_MAX:
+            newest.path.unlink(missing_ok=True)
 
     async def _pause_until(self, at_s: float) -> None:
         """Return at that moment of the loop, or when somebody asks to stop."""

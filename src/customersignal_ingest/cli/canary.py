@@ -172,10 +172,10 @@ def _result(life: "asyncio.Task[Summary]") -> "Summary":
     try:
         return life.result()
     except ExceptionGroup as group:
-        about_journals, others = group.split((OSError, JournalError))
-        if about_journals is None or others is not None:
-            raise
-        raise ConfigurationError(f"a journal can't be written: {about_journals.exceptions[0]}") from group
+        first = group.exceptions[0]
+        if isinstance(first, OSError | JournalError):
+            raise ConfigurationError(f"a journal can't be written: {first}") from group
+        raise first from group
 
 
 def _write(textfile: Path | None, counts: "CanaryMetrics", log: Any) -> None:

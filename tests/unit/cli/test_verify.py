@@ -19,6 +19,7 @@ from customersignal_ingest.domain.key import Tenant
 from customersignal_ingest.domain.outcome import Stored
 from customersignal_ingest.domain.rules import Limits
 from customersignal_ingest.ingest import ingest
+from customersignal_ingest.proof import tables
 from customersignal_ingest.proof.journal import Journal
 from customersignal_ingest.registry import AdapterSettings
 
@@ -295,6 +296,17 @@ def test_a_store_that_is_away_is_one_clear_line(verify: Run) -> None:
 
     assert (ended.exit_code, ended.stdout) == (1, "")
     assert ended.stderr == "cs-ingest: events.db can't be read: SQLITE_CANTOPEN\n"
+
+
+def test_a_disk_that_is_full_is_one_clear_line(verify: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a private file that may have no further page."""
+    send(*(payload(n, text="x" * 1_000) for n in range(20)))
+    monkeypatch.setattr(tables, "TABLES", ("PRAGMA max_page_count = 10", *tables.TABLES))
+
+    ended = verify("journal")
+
+    assert (ended.exit_code, ended.stdout) == (1, "")
+    assert ended.stderr.startswith("cs-ingest: no room to compare: database or disk is full")
 
 
 def test_events_in_memory_are_nobody_elses_to_read(run: Run) -> None:
