@@ -134,6 +134,7 @@ class _Known:
     key: ApiKey | None
     said_at: float
     doubted: bool = False
+    failed_at: float = float("-inf")
 
 
 class CachedKeys:
@@ -143,7 +144,8 @@ class CachedKeys:
     goes on working unless `forget` is called. While the repository can't tell, a key stays good
     until `stale_s` after its last confirmation. Keys that it does not know are remembered for
     `unknown_ttl_s`. Look-ups of one digest are shared, and those of digests never seen before are
-    capped, so that a flood of unknown keys reaches neither the database nor anyone else.
+    capped; known ones are looked up whatever the others cost, so that a flood of unknown keys holds
+    up nobody's key and puts off no revocation.
     """
 
     def __init__(
@@ -157,10 +159,10 @@ class CachedKeys:
         observe: Callable[[Lookup], None] = lambda _: None,
         unknown_ttl_s: float = 5.0,
         retry_s: float = 1.0,
-        lookups_max: int = 32,
+        lookups_max: int = 1_000,
         entries_max: int = 10_000,
     ) -> None:
-        """`clock` is monotonic seconds; `retry_s` is the pause after a look-up that could not tell."""
+        """`clock` is monotonic seconds; `retry_s` is the pause of a key after a look-up that could not tell."""
         self._repository = repository
         self._ttl_s, self._stale_s = ttl_s, max(ttl_s, stale_s)
         self._unknown_ttl_s, self._retry_s = unknown_ttl_s, retry_s
@@ -169,7 +171,6 @@ class CachedKeys:
         self._known: OrderedDict[Digest, _Known] = OrderedDict()
         self._unknown: OrderedDict[Digest, _Known] = OrderedDict()
         self._lookups: dict[Digest, asyncio.Task[ApiKey | None]] = {}
-        self._failed_at = float("-inf")
         self._changes = 0
 
     async def find(self, digest: Digest, /) -> ApiKey | None:
@@ -211,11 +212,11 @@ class CachedKeys:
 
     async def _confirm(self, digest: Digest, entry: _Known) -> ApiKey | None:
         """Ask again; while the repository can't tell, the key is as good as it last was."""
-        if self._clock() - self._failed_at >= self._retry_s:
+        if self._clock() - entry.failed_at >= self._retry_s:
             try:
                 key = await self._look_up(digest)
             except Unavailable:
-                pass
+                entry.failed_at = self._clock()
             else:
                 self._observe("miss")
                 return key
@@ -237,9 +238,6 @@ class CachedKeys:
         asked_at, changes = self._clock(), self._changes
         try:
             key = await self._repository.find(digest)
-        except Unavailable:
-            self._failed_at = self._clock()
-            raise
         finally:
             del self._lookups[digest]
         # What was read while a change was announced may be the state before the change.

@@ -31,6 +31,7 @@ class Database:
         self.looked_up = 0
         self.at_work = 0
         self.most_at_work = 0
+        self.answers_after_s = 0.0
         self.may_answer = asyncio.Event()
         self.may_answer.set()
 
@@ -41,6 +42,8 @@ class Database:
         found, away = self.keys.get(digest), self.away  # What is read is the state of the beginning.
         try:
             await self.may_answer.wait()
+            if self.answers_after_s:
+                await asyncio.sleep(self.answers_after_s)
         finally:
             self.at_work -= 1
         if away:
@@ -304,6 +307,39 @@ async def test_a_flood_of_unknown_keys_pushes_no_known_key_out() -> None:
         await cache.ask(b"%d" % n)
     asked = cache.database.looked_up
     assert (await cache.ask(), cache.database.looked_up) == (KEY, asked)
+
+
+@simulated
+async def test_unknown_keys_that_can_not_be_told_put_off_no_revocation() -> None:
+    """Where look-ups of others fail again and again, a known key is asked for all the same."""
+    cache = Cache()
+    await cache.ask()
+    cache.database.keys[GOOD] = REVOKED
+    await asyncio.sleep(TTL_S)
+    cache.database.away = True
+    await cache.ask(OTHER)
+    cache.database.away = False
+    assert await cache.ask() == REVOKED
+
+
+@simulated
+async def test_ten_thousand_unknown_keys_a_second_hold_up_no_known_key() -> None:
+    """Known keys are answered from memory, a key due to be confirmed as fast as the repository can."""
+    cache = Cache()
+    time_s, waits_s, flood = asyncio.get_running_loop().time, [], list[asyncio.Task[Any]]()
+    await cache.ask()
+    await asyncio.sleep(TTL_S - 0.5)  # In the midst of the flood, it has to be confirmed.
+    cache.database.answers_after_s = 0.005
+    for n in range(10_000):
+        flood.append(asyncio.create_task(cache.ask(b"%d" % n)))
+        if n % 100 == 0:
+            began_s = time_s()
+            assert await cache.ask() == KEY
+            waits_s.append(time_s() - began_s)
+        await asyncio.sleep(0.0001)
+    assert sorted(waits_s)[-2:] == pytest.approx([0, 0.005])
+    assert cache.database.most_at_work <= 60
+    assert set(await asyncio.gather(*flood)) == {None}
 
 
 @simulated

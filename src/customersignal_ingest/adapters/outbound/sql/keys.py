@@ -1,7 +1,7 @@
 """The key store itself: its statements."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from customersignal_ingest.adapters.outbound.sql.announcements import CHANNEL, OnChange, listen
 from customersignal_ingest.adapters.outbound.sql.backend import Backend
 from customersignal_ingest.adapters.outbound.sql.database import Database, SchemaState
+from customersignal_ingest.adapters.outbound.sql.look_ups import LookUps
 from customersignal_ingest.adapters.outbound.sql.postgres import Postgres
 from customersignal_ingest.adapters.outbound.sql.tables import api_keys, tenants
 from customersignal_ingest.domain.errors import Unavailable
@@ -39,6 +40,7 @@ class SqlKeys:
         """Nothing is connected yet."""
         self._backend = backend
         self._database = Database(backend)
+        self._look_ups = LookUps(self._read)
         self._now = now
         self._used: dict[str, datetime] = {}
         self._on_change: OnChange | None = None
@@ -90,8 +92,7 @@ class SqlKeys:
 
     async def find(self, digest: Digest, /) -> ApiKey | None:
         """Return what is known of the key, `None` if unknown for certain; else `Unavailable`, within a second."""
-        query = select(api_keys).where(api_keys.c.digest == digest)
-        row = await self._database.read(lambda connection: _first(connection, query))
+        row = await self._look_ups.find(digest)
         if row is None:
             return None
         self._note_use(row)
@@ -129,6 +130,11 @@ class SqlKeys:
     async def expire(self, key_id: str, at: datetime, /) -> ApiKey:
         """Let the key expire at this moment (an earlier expiry stands), and return it."""
         return await self._database.write(partial(self._bring_forward, api_keys.c.expires_at, key_id, at))
+
+    async def _read(self, digests: Sequence[Digest]) -> Mapping[Digest, Row[Any]]:
+        query = select(api_keys).where(api_keys.c.digest.in_(digests))
+        rows = await self._database.read(lambda connection: _all(connection, query))
+        return {row.digest: row for row in rows}
 
     async def _keys_of(self, tenant_id: str | None, connection: AsyncConnection) -> Sequence[Row[Any]]:
         query = select(api_keys).order_by(api_keys.c.created_at, api_keys.c.key_id)
