@@ -3,7 +3,7 @@
 import asyncio
 import os
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -13,7 +13,7 @@ import click
 from customersignal_ingest.cli.shared import Duration, given, json_option, print_json, print_rows
 from customersignal_ingest.domain.errors import ConfigurationError, IngestError
 from customersignal_ingest.domain.event import rfc3339
-from customersignal_ingest.domain.key import ApiKey, Environment, Tenant, digest, new_key
+from customersignal_ingest.domain.key import ApiKey, Environment, Tenant, digest, new_key, pepper_id
 from customersignal_ingest.ports import KeyStore
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ async def make_key(
         name=name,
         created_at=now,
         expires_at=None if expires_in is None else now + expires_in,
+        pepper_id=pepper_id(pepper),
     )
     await store.add_key(key, digest(new.secret, pepper))
     return MadeKey(key=key, secret=new.secret)
@@ -149,8 +150,15 @@ def create_key(
 @click.option("--tenant", callback=lambda c, p, v: v and _tenant_id(c, p, v), help="Only the keys of this tenant.")
 @json_option
 def list_keys(tenant: str | None, as_json: bool) -> None:
-    """List API keys, oldest first, without their secrets."""
-    print_rows([_facts(key) for key in _with_store(lambda store: _lasting(store).keys(tenant))], as_json=as_json)
+    """List API keys, oldest first, without their secrets.
+
+    A key's pepper is `first` or `second` of those that are set, `other` if neither, and empty where
+    nobody knows.
+    """
+    found, settings = _with_store(lambda store: _lasting(store).keys(tenant)), given()
+    places = _places_of(settings.peppers if settings.key_pepper else ())
+    rows = [_facts(key) | {"pepper": key.pepper_id and places.get(key.pepper_id, "other")} for key in found]
+    print_rows(rows, as_json=as_json)
 
 
 @keys.command("revoke")
@@ -273,7 +281,13 @@ def _facts(key: ApiKey) -> dict[str, str | None]:
         "created_at": _text(key.created_at),
         "expires_at": _text(key.expires_at),
         "revoked_at": _text(key.revoked_at),
+        "last_used_at": _text(key.last_used_at),
     }
+
+
+def _places_of(peppers: Sequence[bytes]) -> dict[str, str]:
+    """Return which of the peppers that are set each one's id names."""
+    return dict(zip(map(pepper_id, peppers), ("first", "second"), strict=False))
 
 
 def _text(moment: datetime | None) -> str | None:

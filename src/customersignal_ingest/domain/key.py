@@ -8,7 +8,7 @@ A key of any other shape that the repository knows is as good.
 import hmac
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
@@ -32,7 +32,11 @@ class Tenant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiKey:
-    """What a key repository knows of one key: never the key itself."""
+    """What a key repository knows of one key: never the key itself.
+
+    `pepper_id` names the pepper that its digest was made with, where that is known. `last_used_at`
+    is coarse, and is no part of what makes two of these equal.
+    """
 
     key_id: str
     tenant: Tenant
@@ -40,6 +44,8 @@ class ApiKey:
     created_at: datetime | None = None
     expires_at: datetime | None = None
     revoked_at: datetime | None = None
+    pepper_id: str | None = None
+    last_used_at: datetime | None = field(default=None, compare=False)
 
 
 def digest(api_key: str, pepper: bytes, /) -> Digest:
@@ -49,6 +55,11 @@ def digest(api_key: str, pepper: bytes, /) -> Digest:
     for denial of service.
     """
     return hmac.digest(pepper, api_key.encode(), "sha256")
+
+
+def pepper_id(pepper: bytes, /) -> str:
+    """Return a short name of the pepper that does not tell it: to see which keys were made under which."""
+    return hmac.digest(pepper, b"the name of this pepper", "sha256").hex()[:8]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)

@@ -63,6 +63,7 @@ def a_key(
     created_at: datetime = _NOON,
     expires_at: datetime | None = None,
     revoked_at: datetime | None = None,
+    pepper_id: str | None = None,
 ) -> ApiKey:
     """Return the nth example of a key."""
     key_id = f"k{n:09}"
@@ -73,6 +74,7 @@ def a_key(
         created_at=created_at,
         expires_at=expires_at,
         revoked_at=revoked_at,
+        pepper_id=pepper_id,
     )
 
 
@@ -107,7 +109,7 @@ class KeyRepositoryContract:
         assert await harness.keys.find(digest_of(1)) == a_key(1)
 
     async def test_a_key_comes_back_with_everything_said_of_it(self, harness: KeyHarness) -> None:
-        """Project, environment, a name in any script, and each moment, to the microsecond."""
+        """Project, environment, a name in any script, the pepper's id, and each moment, to the microsecond."""
         key = a_key(
             1,
             project_id="shop",
@@ -115,6 +117,7 @@ class KeyRepositoryContract:
             name="Schlüssel 鍵 🔑 '; --",
             expires_at=_NOON + _HOUR,
             revoked_at=_NOON + 2 * _HOUR,
+            pepper_id="1f0c9a7e",
         )
         await harness.keys.create_tenant("acme")
         await harness.keys.add_key(key, digest_of(1))

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
@@ -201,17 +202,42 @@ def test_the_code_needs_the_newest_migration() -> None:
     assert ScriptDirectory.from_config(config).get_current_head() == NEWEST
 
 
-async def test_when_a_key_was_used_is_kept(path: Path, keys: SqlKeys) -> None:
+async def test_a_key_of_the_first_schema_is_good_after_the_newest_migration(url: str, path: Path) -> None:
+    write(path, b"")
+    engine = create_engine("sqlite://", creator=lambda: sqlite3.connect(path))
+    with engine.begin() as connection:
+        config = Config()
+        config.set_main_option("script_location", str(Path(migrations.__file__).parent).replace("%", "%%"))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+    engine.dispose()
+    with closing(sqlite3.connect(path)) as writer, writer:
+        writer.execute("INSERT INTO tenants VALUES ('acme', '2026-11-23 12:00:00.123456')")
+        key = ("k000000001", digest_of(1), "acme", "live", "2026-11-23 12:00:00.123456")
+        writer.execute(
+            "INSERT INTO api_keys (key_id, digest, tenant_id, environment, created_at) VALUES (?, ?, ?, ?, ?)", key
+        )
+
+    await migrate(url)
+
+    store = open_key_repository(url, settings=SETTINGS)
+    assert await store.find(digest_of(1)) == a_key(1)
+    await store.close()
+
+
+async def test_when_a_key_was_used_is_kept(url: str, keys: SqlKeys) -> None:
     await keys.create_tenant("acme")
     for n in (1, 2):
         await keys.add_key(a_key(n), digest_of(n))
     await keys.find(digest_of(1))
     await keys.close()
 
-    assert rows(path, "SELECT key_id, last_used_at FROM api_keys ORDER BY key_id") == [
-        ("k000000001", "2026-11-23 12:00:00.000000"),
+    again = open_key_repository(url, settings=SETTINGS)
+    assert [(key.key_id, key.last_used_at) for key in await again.keys()] == [
+        ("k000000001", NOON),
         ("k000000002", None),
     ]
+    await again.close()
 
 
 async def test_use_within_the_same_minute_is_not_written_again(url: str, path: Path, keys: SqlKeys) -> None:

@@ -3,9 +3,11 @@
 import json
 import re
 import resource
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -190,6 +192,28 @@ def test_a_list_of_keys_has_no_secret_in_it(with_keys: Run) -> None:
     for done in (with_keys("keys", "list"), with_keys("keys", "list", "--json")):
         assert made["key_id"] in done.output
         assert made["secret"] not in done.output
+
+
+def test_one_sees_which_keys_need_which_pepper(with_keys: Run) -> None:
+    """What an operator goes by to take an old pepper away: see docs/security.md."""
+    old = create_key(with_keys)
+    both = {"CS_INGEST_KEY_PEPPER": "new,pepper"}
+    new = only_json(with_keys("keys", "create", "--tenant", "acme", "--json", **both))
+
+    def peppers(**settings: str) -> dict[str, str]:
+        lines = with_keys("keys", "list", "--json", **settings).stdout.splitlines()
+        return {key["key_id"]: key["pepper"] for key in map(json.loads, lines)}
+
+    assert peppers(**both) == {old["key_id"]: "second", new["key_id"]: "first"}
+    assert peppers(CS_INGEST_KEY_PEPPER="new") == {old["key_id"]: "other", new["key_id"]: "first"}
+
+
+def test_a_key_of_which_nobody_noted_the_pepper_is_listed_without_one(with_keys: Run) -> None:
+    create_key(with_keys)
+    with closing(sqlite3.connect("keys.db")) as database, database:
+        database.execute("UPDATE api_keys SET pepper_id = NULL")
+
+    assert only_json(with_keys("keys", "list", "--json"))["pepper"] is None
 
 
 def test_a_revoked_key_is_listed_as_such(with_keys: Run) -> None:

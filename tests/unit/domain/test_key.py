@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from customersignal_ingest.domain.key import Environment, NewKey, digest, has_our_shape, new_key
+from customersignal_ingest.domain.key import Environment, NewKey, digest, has_our_shape, new_key, pepper_id
 
 ENVIRONMENTS: st.SearchStrategy[Environment] = st.sampled_from(["live", "test"])
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_"
@@ -71,6 +71,11 @@ def test_a_digest_of_known_bytes() -> None:
 def test_another_pepper_gives_another_digest(secret: str, pepper: bytes, other: bytes) -> None:
     # HMAC fills a short pepper up with zeros.
     assert (digest(secret, pepper) == digest(secret, other)) == (pepper.rstrip(b"\0") == other.rstrip(b"\0"))
+
+
+def test_a_pepper_has_a_name_that_does_not_tell_it() -> None:
+    assert pepper_id(b"pepper") == pepper_id(b"pepper") != pepper_id(b"another")
+    assert len(pepper_id(b"pepper")) == 8
 
 
 @given(st.text(max_size=40), st.text(max_size=40))

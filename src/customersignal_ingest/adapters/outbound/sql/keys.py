@@ -156,6 +156,7 @@ class SqlKeys:
             created_at=key.created_at or self._now(),
             expires_at=key.expires_at,
             revoked_at=key.revoked_at,
+            pepper_id=key.pepper_id,
         )
         await connection.execute(new)
         await self._announce(connection, digest)
@@ -224,4 +225,6 @@ def _api_key(row: Row[Any]) -> ApiKey:
         created_at=row.created_at,
         expires_at=row.expires_at,
         revoked_at=row.revoked_at,
+        pepper_id=row.pepper_id,
+        last_used_at=row.last_used_at,
     )

@@ -15,7 +15,7 @@ from sqlalchemy import (
     TypeDecorator,
 )
 
-NEWEST = "0001"
+NEWEST = "0002"
 """The newest migration. They are numbered and only add, so a later number serves as well."""
 
 
@@ -71,5 +71,6 @@ api_keys = Table(
     Column("expires_at", Moment),
     Column("revoked_at", Moment),
     Column("last_used_at", Moment),
+    Column("pepper_id", String),
     CheckConstraint("environment IN ('live', 'test')", name="environment"),
 )
