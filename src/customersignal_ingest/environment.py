@@ -39,7 +39,7 @@ class Effective:
             return None
         if name in SECRETS:
             return _masked(value) if name.endswith("_url") else "***"
-        return ",".join(value) if isinstance(value, tuple) else str(value)
+        return ",".join(map(_masked, value)) if isinstance(value, tuple) else str(value)
 
 
 def read_settings(environ: Mapping[str, str] = os.environ, dotenv: Path = DOTENV) -> Effective:

@@ -82,7 +82,7 @@ def _count(default: int, *, least: int, most: int) -> Any:
 class Settings(BaseSettings):
     """What can be set, by name in lower case; raises pydantic's `ValidationError` for what is out of range."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     listen: Annotated[str, AfterValidator(_address)] = "127.0.0.1:8080"
     workers: int = _count(1, least=1, most=64)
@@ -104,7 +104,7 @@ class Settings(BaseSettings):
     tenant_share: float = _number(0.5, least=0.001, most=1)
     drain_delay_s: float = _number(5, least=0, most=3_600)
 
-    transports: Annotated[tuple[str, ...], BeforeValidator(_split)] = ()
+    transports: Annotated[tuple[str, ...], BeforeValidator(_split)] = Field(default=(), repr=False)
     cors_origins: Annotated[tuple[str, ...], BeforeValidator(_split), AfterValidator(_exact)] = ()
     log_level: Annotated[Literal["debug", "info", "warning", "error"], Choice] = "info"
     log_format: Annotated[Literal["json", "console"], Choice] | None = None

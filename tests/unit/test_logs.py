@@ -12,6 +12,7 @@ import pytest
 import structlog
 
 from customersignal_ingest import logs
+from customersignal_ingest.domain.key import new_key
 
 
 @dataclass
@@ -87,6 +88,41 @@ def test_an_error_is_logged_with_its_traceback(pipe: Pipe) -> None:
     writer.close()
 
     assert "ValueError: x" in pipe.lines()[0]["exception"]
+
+
+@pytest.mark.usefixtures("root_logger")
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_a_traceback_does_not_show_what_variables_hold(pipe: Pipe, form: logs.Format) -> None:
+    writer = logs.configure(level="info", form=form, descriptor=pipe.write_end)
+
+    def fail(payload: bytes) -> None:
+        raise ZeroDivisionError(len(payload))
+
+    try:
+        fail(b"what a client sent"[::-1])
+    except ZeroDivisionError:
+        structlog.get_logger().exception("unexpected error")
+    writer.close()
+
+    written = os.read(pipe.read_end, 1_000_000)
+    assert b"ZeroDivisionError: 18" in written
+    assert b"tnes tneilc" not in written
+
+
+@pytest.mark.usefixtures("root_logger")
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_a_key_of_ours_that_gets_into_a_line_loses_its_secret_there(pipe: Pipe, form: logs.Format) -> None:
+    writer = logs.configure(level="info", form=form, descriptor=pipe.write_end)
+    keys = [new_key("live", os.urandom), new_key("test", os.urandom)]
+
+    structlog.get_logger().info("request", **{"user_agent.original": f"curl {keys[0].secret}"})
+    structlog.get_logger().error("unexpected error", exc_info=ValueError(keys[1].secret))
+    logging.getLogger("library").warning("sent %s", [key.secret for key in keys])
+    writer.close()
+
+    written = os.read(pipe.read_end, 1_000_000).decode()
+    assert all(written.count(f"{key.secret[:19]}***") == 2 for key in keys)
+    assert not any(key.secret[19:30] in written or key.secret[-6:] in written for key in keys)
 
 
 def test_lines_that_nobody_reads_are_dropped_and_counted(pipe: Pipe) -> None:

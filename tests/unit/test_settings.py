@@ -254,6 +254,7 @@ def test_origins_are_given_with_commas_between_them() -> None:
         ("PUBLISHER_URL", "sqlite:///data/events.db?partitions=2", "sqlite:///data/events.db?partitions=2"),
         ("PUBLISHER_URL", "memory:", "memory:"),
         ("CORS_ORIGINS", "https://a.example,https://b.example", "https://a.example,https://b.example"),
+        ("TRANSPORTS", "nats://ada:hush@h,lines://h:1", "nats://ada:***@h,lines://h:1"),
         ("WORKERS", "1", "1"),
     ],
 )
@@ -262,9 +263,24 @@ def test_what_is_shown_of_a_setting_has_no_secret_in_it(name: str, value: str, s
 
 
 def test_a_representation_of_the_settings_has_no_secret_in_it() -> None:
-    settings = Settings(publisher_url="kafka://hush/t", keys_url="hush:", key_pepper="hush", kafka_sasl_password="hush")
+    settings = Settings(
+        publisher_url="kafka://hush/t",
+        keys_url="hush:",
+        key_pepper="hush",
+        kafka_sasl_password="hush",
+        transports="nats://ada:hush@h",
+    )
 
     assert "hush" not in repr(settings)
+
+
+@pytest.mark.parametrize("wrong", [{"keys_url": "hu sh"}, {"key_pepper": "hush,hush,hush"}, {"hush": "hush"}])
+def test_what_is_wrong_with_a_setting_made_in_code_is_said_without_its_value(wrong: dict[str, str]) -> None:
+    with pytest.raises(ValidationError) as refused:
+        Settings(**wrong)  # type: ignore[arg-type]  # wrong on purpose
+
+    assert "input_value" not in str(refused.value)
+    assert not [value for value in wrong.values() if f"'{value}'" in str(refused.value)]
 
 
 def test_what_only_adapters_need_is_handed_to_them() -> None:

@@ -3,7 +3,7 @@
 Encoding is msgspec's by adr/0008: it copies the client's JSON into the record unread.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
@@ -22,20 +22,21 @@ class IngestEvent:
     """A valid event of a known tenant: the command that `ingest` carries out.
 
     `properties` and `extra` are JSON objects in UTF-8, every number and string as the client sent
-    them. `project_id` is the effective one: the key's, or else the event's.
+    them. `project_id` is the effective one: the key's, or else the event's. `repr` shows nothing that
+    a client sent, so that no log does by accident.
     """
 
     event_id: str
     tenant: Tenant
-    event_type: str
-    timestamp: str
+    event_type: str = field(repr=False)
+    timestamp: str = field(repr=False)
     received_at: datetime
-    properties: bytes
-    project_id: str | None = None
-    user_id: str | None = None
-    session_id: str | None = None
-    idempotency_key: str | None = None
-    extra: bytes | None = None
+    properties: bytes = field(repr=False)
+    project_id: str | None = field(default=None, repr=False)
+    user_id: str | None = field(default=None, repr=False)
+    session_id: str | None = field(default=None, repr=False)
+    idempotency_key: str | None = field(default=None, repr=False)
+    extra: bytes | None = field(default=None, repr=False)
     traceparent: str | None = None
 
 
@@ -44,12 +45,13 @@ class Record:
     """What a publisher stores, ready to send: it looks into none of it.
 
     `timestamp_ms` is the moment of arrival in Unix milliseconds, never the client's time.
-    `tenant_id` and `event_id` repeat what key, value and headers say, for policies and logs.
+    `tenant_id` and `event_id` repeat what key, value and headers say, for policies and logs; of
+    those three, `repr` shows nothing.
     """
 
-    key: bytes
-    value: bytes
-    headers: tuple[tuple[str, bytes], ...]
+    key: bytes = field(repr=False)
+    value: bytes = field(repr=False)
+    headers: tuple[tuple[str, bytes], ...] = field(repr=False)
     timestamp_ms: int
     tenant_id: str
     event_id: str
@@ -79,14 +81,14 @@ class Span:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredRecord:
-    """A record read back: where it stands and exactly what is there."""
+    """A record read back: where it stands and exactly what is there, of which `repr` shows nothing."""
 
     topic: str
     partition: int
     offset: int
-    key: bytes
-    value: bytes
-    headers: tuple[tuple[str, bytes], ...]
+    key: bytes = field(repr=False)
+    value: bytes = field(repr=False)
+    headers: tuple[tuple[str, bytes], ...] = field(repr=False)
     timestamp_ms: int
 
     @property

@@ -25,7 +25,7 @@ class Exchange:
 
     method: str
     route: str
-    headers: dict[str, str]
+    headers: dict[str, str] = field(repr=False)
     request_id: str
     started: float
     http1: bool = True

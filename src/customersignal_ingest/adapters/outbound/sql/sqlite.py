@@ -50,7 +50,9 @@ class Sqlite:
         )
         # IMMEDIATE takes the lock for writing at once: a transaction that asks for it later may not wait for it.
         arguments = {"timeout": self.timeout_s, "isolation_level": "IMMEDIATE"}
-        engine = create_async_engine(url, connect_args=arguments, pool_size=self.pool_size, max_overflow=0)
+        engine = create_async_engine(
+            url, connect_args=arguments, pool_size=self.pool_size, max_overflow=0, hide_parameters=True
+        )
         event.listen(engine.sync_engine, "do_connect", _try_to_open)
         event.listen(engine.sync_engine, "connect", _set_up)
         return engine
