@@ -5,7 +5,8 @@ from collections.abc import Mapping
 _ANSWER = {
     "access-control-allow-methods": "GET, POST",
     "access-control-allow-headers": (
-        "X-CS-API-Key, Authorization, Content-Type, Content-Encoding, Idempotency-Key, Prefer, traceparent"
+        "X-CS-API-Key, Authorization, Content-Type, Content-Encoding, Idempotency-Key, Prefer, X-Request-Id, "
+        "traceparent"
     ),
     "access-control-max-age": "600",
 }
