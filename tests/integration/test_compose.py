@@ -16,6 +16,7 @@ import yaml
 from customersignal_ingest.cli import COMMANDS
 from customersignal_ingest.environment import read_settings
 from customersignal_ingest.settings import PREFIX
+from customersignal_ingest.testing.planted import USER_ID
 from tests.integration.servers.kafka import Kafka
 from tests.integration.servers.postgres import Postgres, psql
 from tests.integration.servers.service import Service, done, free_port, run, until
@@ -23,7 +24,7 @@ from tests.integration.servers.service import Service, done, free_port, run, unt
 ROOT = Path(__file__).parents[2]
 FILES = {"one broker": ["docker-compose.yml"], "three brokers": ["docker-compose.yml", "docker-compose.cluster.yml"]}
 ONE_SHOT = {"migrate", "topic"}
-EVENT = b'{"event_type":"paid","timestamp":"2026-11-23T10:00:00Z","properties":{}}'
+EVENT = b'{"event_type":"paid","timestamp":"2026-11-23T10:00:00Z","user_id":"%s","properties":{}}' % USER_ID.encode()
 TOPIC = "events_raw"
 
 pytestmark = pytest.mark.parametrize("stack", FILES)
@@ -170,7 +171,7 @@ def test_what_the_containers_start_ends_with_a_service_that_takes_an_event(
         [key] = done(tmp_path, "keys", "create", "--tenant", "acme", **own)
         answer = service.post(key["secret"], EVENT)
     finally:
-        service.kill()
+        service.end()
 
     assert answer.status_code == 202
     assert [record.receipt for record in kafka.read(TOPIC)] == [answer.json()["receipt"]]

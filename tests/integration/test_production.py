@@ -14,6 +14,7 @@ import pytest
 
 from customersignal_ingest.domain.event import StoredRecord
 from customersignal_ingest.domain.key import Tenant
+from customersignal_ingest.testing.planted import MARK, PEPPER
 from tests.integration.servers.kafka import Cluster, Kafka
 from tests.integration.servers.postgres import Postgres, Server
 from tests.integration.servers.service import Load, Service, Watch, done, expected, run, until
@@ -24,7 +25,11 @@ SESSION_TIMEOUT_S = 6.0
 PUBLISH_TIMEOUT_S = 10.0
 BUSY = 30  # So many events are accepted before anything is broken.
 
-EVENT = b'{"event_type":"paid","timestamp":"2026-11-23T10:00:00+01:00","user_id":"u1","extra":1e2,"properties":%s}'
+USER = f"u1-{MARK}"
+EVENT = (
+    b'{"event_type":"paid","timestamp":"2026-11-23T10:00:00+01:00","user_id":"%b","extra":1e2,' % USER.encode()
+    + b'"properties":%s}'
+)
 PROPERTIES = (b'{"n":1.0,"digits":12345678901234567890.10,"s":"\\u00e9 \xc3\xa9"}', b"{}", b'{"deep":[[{"a":null}]]}')
 
 
@@ -46,7 +51,7 @@ class Keys:
 @pytest.fixture(scope="module")
 def keys(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Keys:
     folder = tmp_path_factory.mktemp("operator")
-    settings = {"KEYS_URL": postgres.new_database(), "KEY_PEPPER": "a pepper for tests"}
+    settings = {"KEYS_URL": postgres.new_database(), "KEY_PEPPER": PEPPER}
     done(folder, "migrate", **settings)
     keys = Keys(folder=folder, settings=settings, acme="", umbrella="")
     for tenant in (ACME, UMBRELLA):
@@ -79,7 +84,7 @@ def serve(keys: Keys, kafka: Kafka, tmp_path: Path) -> Iterator[Callable[..., Se
         def start(topic: str, **settings: str) -> Service:
             times = {"PUBLISH_TIMEOUT_S": str(PUBLISH_TIMEOUT_S), "DRAIN_DELAY_S": "0"}
             service = Service(tmp_path, keys.settings | times | {"PUBLISHER_URL": kafka.url(topic)} | settings)
-            stack.callback(service.kill)
+            stack.callback(service.end)
             return service
 
         yield start
@@ -312,7 +317,7 @@ def test_tail_prints_the_record_as_it_is(
 
     record = at(receipt, kafka.read(topic))
     assert line.rstrip().endswith(f'"value":{record.value.decode()}}}')
-    assert json.loads(line)["key"] == "acme:u1"
+    assert json.loads(line)["key"] == f"acme:{USER}"
 
 
 def test_two_workers_serve_one_port_and_end_together(

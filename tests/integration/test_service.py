@@ -19,9 +19,15 @@ from customersignal_ingest.adapters.outbound.sqlite_log import open_reader
 from customersignal_ingest.domain.event import StoredRecord
 from customersignal_ingest.domain.key import Tenant
 from customersignal_ingest.registry import AdapterSettings
+from customersignal_ingest.testing.planted import PROPERTY, USER_ID
 from tests.integration.servers.service import PATIENCE_S, Load, Service, Variables, expected, free_port, run, until
 
-EVENT = {"event_type": "signed_up", "timestamp": "2026-11-23T10:00:00Z", "user_id": "u1", "properties": {"n": 1.0}}
+EVENT = {
+    "event_type": "signed_up",
+    "timestamp": "2026-11-23T10:00:00Z",
+    "user_id": USER_ID,
+    "properties": {"n": 1.0, "is": PROPERTY},
+}
 TENANT = Tenant(tenant_id="acme", environment="test")  # Whose the demo key is.
 
 
@@ -69,8 +75,7 @@ def serve(folder: Path) -> Iterator[Callable[..., Service]]:
 
     yield start
     for service in services:
-        if service.process.poll() is None:
-            service.kill()
+        service.end()
 
 
 def stored(folder: Path) -> dict[str, bytes]:

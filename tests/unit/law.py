@@ -14,6 +14,7 @@ from typing import Literal, Protocol
 
 from customersignal_ingest.domain.event import StoredRecord
 from customersignal_ingest.domain.key import Tenant
+from customersignal_ingest.testing.planted import IDEMPOTENCY_KEY, PROPERTY
 
 Status = Literal["accepted", "rejected", "not_stored", "unknown"]
 
@@ -41,13 +42,14 @@ class Draft:
     broken: bytes | None = None
     user_id: str | None = None
     idempotency_key: str | None = None
-    properties: str = '{"n":1.0}'
+    properties: str = f'{{"n":1.0,"is":"{PROPERTY}"}}'
 
     def payload(self, mark: str) -> bytes:
         if self.broken is not None:
             return self.broken
         texts = {"event_type": mark, "timestamp": "2026-11-23T10:00:00Z"}
-        optional = {"user_id": self.user_id, "idempotency_key": self.idempotency_key}
+        key = None if self.idempotency_key is None else f"{IDEMPOTENCY_KEY}-{self.idempotency_key}"
+        optional = {"user_id": self.user_id, "idempotency_key": key}
         fields = json.dumps(texts | {name: text for name, text in optional.items() if text is not None})
         return f'{fields[:-1]},"properties":{self.properties}}}'.encode()
 

@@ -23,6 +23,7 @@ from customersignal_ingest.metrics import Counted, Metrics
 from customersignal_ingest.policies import Admission, Deadline
 from customersignal_ingest.ports import EventPublisher
 from customersignal_ingest.testing.faults import FaultyPublisher
+from tests.leaks import lines_as_text, watch
 
 TIMEOUT_S = 15.0
 EVENTS_MAX = 20
@@ -72,7 +73,7 @@ class HttpSystem(System):
 
     def __init__(self) -> None:
         super().__init__()
-        metrics = Metrics(version="1", publisher="memory")
+        metrics, log = Metrics(version="1", publisher="memory"), Lines()
         app = create_app(
             ingest=Counted(self.ingest, metrics),
             authenticate=self.authenticate,
@@ -81,8 +82,10 @@ class HttpSystem(System):
             published_limits={},
             health=Health([], clock=lambda: 0.0),
             metrics=metrics,
-            log=Silence(),
+            log=log,
         )
+        watch("the log", lambda: lines_as_text(log.lines))
+        watch("the metrics", lambda: metrics.text().decode())
         headers = {"content-type": "application/json", "prefer": "return=representation"}
         transport = httpx.ASGITransport(app)
         self.client = httpx.AsyncClient(transport=transport, base_url="http://ingest.test/v1", headers=headers)
@@ -104,14 +107,16 @@ class HttpSystem(System):
         return list(map(row_of_result, said["results"]))
 
 
-class Silence:
-    """A log that nobody reads."""
+class Lines:
+    """A log that is kept, to be searched."""
 
-    def info(self, event: str, /, **fields: Any) -> None: ...
+    def __init__(self) -> None:
+        self.lines: list[dict[str, Any]] = []
 
-    def warning(self, event: str, /, **fields: Any) -> None: ...
+    def info(self, event: str, /, **fields: Any) -> None:
+        self.lines.append({"event": event, **fields})
 
-    def error(self, event: str, /, **fields: Any) -> None: ...
+    warning = error = info
 
 
 STATUSES: dict[int, Status] = {202: "accepted", 503: "not_stored", 504: "unknown"}

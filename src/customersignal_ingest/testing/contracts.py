@@ -23,6 +23,7 @@ from customersignal_ingest.domain.errors import Unavailable
 from customersignal_ingest.domain.event import Record, StoredRecord
 from customersignal_ingest.domain.outcome import NotStored, Outcome, Stored
 from customersignal_ingest.ports import EventPublisher, Resource
+from customersignal_ingest.testing.planted import PROPERTY, USER_ID
 
 DEADLINE_S = 30.0
 VALUE_BYTES_LARGE = 900_000
@@ -58,8 +59,10 @@ def a_record(n: int, /, *, key: bytes | None = None, value: bytes | None = None)
     """Return the nth example of a record: no two share their bytes, and every seventh shares a key."""
     event_id = f"event-{n:08}"
     return Record(
-        key=f"acme:user-{n % 7}".encode() if key is None else key,
-        value=f'{{"event_id":"{event_id}","properties":{{"n":{n}}}}}'.encode() if value is None else value,
+        key=f"acme:{USER_ID}-{n % 7}".encode() if key is None else key,
+        value=f'{{"event_id":"{event_id}","properties":{{"n":{n},"is":"{PROPERTY}"}}}}'.encode()
+        if value is None
+        else value,
         headers=(("event_id", event_id.encode()), ("content-type", b"application/json")),
         timestamp_ms=_ARRIVED_MS + n,
         tenant_id="acme",

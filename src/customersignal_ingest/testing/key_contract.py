@@ -18,6 +18,7 @@ import pytest
 from customersignal_ingest.domain.errors import Unavailable
 from customersignal_ingest.domain.key import ApiKey, Environment, Tenant, digest
 from customersignal_ingest.ports import KeyStore, Resource
+from customersignal_ingest.testing.planted import MARK
 
 _PEPPER = b"pepper"
 _NOON = datetime(2026, 11, 23, 12, 0, 0, 123456, tzinfo=UTC)
@@ -44,7 +45,7 @@ class KeyHarness(Protocol):
 
 def secret_of(n: int, /) -> str:
     """Return the text of the nth example of a key."""
-    return f"cs_live_k{n:09}_not-a-real-secret-{n}"
+    return f"cs_live_k{n:09}_{MARK}-{n}"
 
 
 def digest_of(n: int, /) -> bytes:
@@ -292,8 +293,8 @@ class KeyRepositoryContract:
         kept = await harness.everything_kept()
 
         assert "k000000001" in kept  # Or else the harness would see nothing, whatever was kept.
-        assert "not-a-real-secret" not in kept
-        assert b"not-a-real-secret".hex() not in kept
+        assert MARK not in kept
+        assert MARK.encode().hex() not in kept
 
     async def test_a_closed_store_can_tell_nothing(self, harness: KeyHarness) -> None:
         """And says so: never that a key is unknown."""

@@ -10,9 +10,10 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -22,6 +23,7 @@ import httpx
 from customersignal_ingest.domain.event import IngestEvent, StoredRecord, encode
 from customersignal_ingest.domain.key import Tenant
 from customersignal_ingest.domain.rules import Limits, parse_event
+from tests.leaks import also_secret, watch
 from tests.unit.law import Attempt, Draft, Row, about_ids, about_the_answer, about_the_log
 
 CS_INGEST = [sys.executable, "-m", "customersignal_ingest"]
@@ -56,7 +58,7 @@ def environment(variables: Variables) -> Variables:
 
 def run(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run a command to its end, whatever that is."""
-    return subprocess.run(
+    ended = subprocess.run(
         [*CS_INGEST, *arguments],
         cwd=folder,
         env=environment(variables),
@@ -64,6 +66,8 @@ def run(folder: Path, *arguments: str, **variables: str) -> subprocess.Completed
         text=True,
         timeout=PATIENCE_S,
     )
+    watch(f"standard error of {arguments[0]}", lambda: ended.stderr)
+    return ended
 
 
 def done(folder: Path, *arguments: str, **variables: str) -> list[dict[str, Any]]:
@@ -98,6 +102,7 @@ class Service:
 
     def __post_init__(self) -> None:
         self.url = f"http://127.0.0.1:{self.port}"
+        self._watch_output()
         self.start()
 
     def start(self) -> None:
@@ -136,6 +141,7 @@ class Service:
         return self._says(200, "/health/ready")
 
     def post(self, key: str, payload: bytes, path: str = "/v1/events", **headers: str) -> httpx.Response:
+        also_secret(key)
         sent = {"X-CS-API-Key": key, "Content-Type": "application/json", **headers}
         with _client() as client:
             return client.post(self.url + path, content=payload, headers=sent)
@@ -144,10 +150,23 @@ class Service:
         self.process.kill()
         self.process.wait(PATIENCE_S)
 
+    def end(self) -> None:
+        """Have all that it said searched for secrets, its metrics too, and kill it: for after a test."""
+        self._watch_output()
+        if self.process.poll() is None:
+            with suppress(httpx.TransportError):
+                metrics = self.get("/metrics").text
+                watch("the service's metrics", lambda: metrics)
+            self.kill()
+
     def stop(self) -> int:
         """Ask it to end, and return its exit code."""
         self.process.terminate()
         return self.process.wait(PATIENCE_S)
+
+    def _watch_output(self) -> None:
+        for name in ("out.txt", "err.txt"):
+            watch(f"the service's {name}", partial(_text_of, self.folder / name))
 
     def _says(self, status: int, path: str) -> Self:
         until(lambda: self.process.poll() is not None or self.status(path) == status)
@@ -299,6 +318,10 @@ class Watch:
             at_s = time.monotonic()
             ready, reasons = self._service.readiness()
             self.looks.append(Look(at_s=at_s, live=self._service.status("/health/live"), ready=ready, reasons=reasons))
+
+
+def _text_of(file: Path) -> str:
+    return file.read_text() if file.is_file() else ""  # A test may have put a pipe there.
 
 
 def _client() -> httpx.Client:

@@ -23,8 +23,10 @@ from customersignal_ingest.ingest import ingest
 from customersignal_ingest.metrics import Counted, Metrics
 from customersignal_ingest.policies import Admission
 from customersignal_ingest.testing.faults import FaultyPublisher
+from customersignal_ingest.testing.planted import API_KEY, PROPERTY, SESSION_ID, USER_ID
+from tests.leaks import lines_as_text, watch
 
-KEY = "cs_live_kAcme_verysecret"
+KEY = API_KEY
 ACME = Tenant(tenant_id="acme", key_id="kAcme")
 GLOBEX = Tenant(tenant_id="globex", project_id="web", key_id="kGlobex")
 RECEIVED_AT = datetime(2026, 11, 23, 10, 0, 0, 123456, UTC)
@@ -34,8 +36,9 @@ Headers = Mapping[str, str] | Sequence[tuple[str, str]]
 
 
 def event(**fields: Any) -> dict[str, Any]:
-    """A valid event, with these fields on top of it."""
-    return {"event_type": "signed_up", "timestamp": "2026-11-23T10:00:00Z", "properties": {}} | fields
+    """A valid event, with these fields on top of it; what may be secret in it is planted."""
+    secret = {"user_id": USER_ID, "session_id": SESSION_ID, "properties": {"is": PROPERTY}}
+    return {"event_type": "signed_up", "timestamp": "2026-11-23T10:00:00Z"} | secret | fields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +120,8 @@ class Service:
         self.keys = Keys()
         self.log = Lines()
         self.metrics = Metrics(version="1", publisher="memory")
+        watch("the log", lambda: lines_as_text(self.log.lines))
+        watch("the metrics", lambda: self.metrics.text().decode())
         self.health = Health([Component(name="publisher", ping=self.memory.ping)], clock=lambda: 0.0)
         ids = count()
         core = partial(

@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class _Query(Generic[T]):
-    digests: set[Digest] = field(default_factory=set)
+    digests: set[Digest] = field(default_factory=set, repr=False)
     answer: "asyncio.Task[Mapping[Digest, T]]" = field(init=False)
 
 
