@@ -5,10 +5,11 @@ BIN := $(VENV)/bin
 COVERAGE := --cov=customersignal_ingest --cov-branch
 # The locks are compiled for every platform and Python at once, so one file serves all.
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate --no-strip-extras
+SBOM := dist/customersignal-ingest.cdx.json
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test soak simulate faults faults-all check format lock kafka bench-publish clean
+.PHONY: help run test soak simulate faults faults-all check format lock audit sbom kafka bench-publish bench-keys clean
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +49,18 @@ format: $(VENV)/.dev ## Format the code and mend what ruff can mend
 
 kafka: $(VENV)/.dev ## Start three Kafka brokers on free ports of this machine, until Ctrl-C
 	@exec $(BIN)/python -m tests.integration.servers.kafka --nodes 3 $(ARGS)
+
+audit: $(VENV)/.dev ## Ask what is known against the locked packages: vulnerable, withdrawn, changed
+	@$(BIN)/python -m supply.audit $(ARGS)
+
+sbom: $(VENV)/.dev ## Write the list of what is inside, from the runtime's lock, into dist/ (CycloneDX)
+	@mkdir -p $(dir $(SBOM))
+	@$(BIN)/python -W ignore -m cyclonedx_py requirements --pyproject pyproject.toml --output-reproducible \
+	    --of JSON -o $(SBOM) $(ARGS) requirements.txt
+	@echo "$$(grep -c '"purl"' $(SBOM)) packages in $(SBOM)"
+
+bench-keys: $(VENV)/.dev ## Measure what a refused key tells by its time, and what a flood of unknown ones costs
+	@exec $(BIN)/python -m benchmarks.keys $(ARGS)
 
 bench-publish: $(VENV)/.dev ## Measure what publishing an event to Kafka costs in CPU
 	@exec $(BIN)/python -m benchmarks.publish_cost $(ARGS)
