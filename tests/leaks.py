@@ -49,7 +49,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         _watched.clear()
         if found:
             report.outcome = "failed"
-            report.longrepr = "A planted secret leaked:\n" + "\n".join(found)
+            report.longrepr = f"Planted secrets leaked, {len(found)} lines, such as:\n" + "\n".join(found[:20])
     return report
 
 

@@ -240,4 +240,4 @@ async def _tick(publisher: object, metrics: Metrics) -> None:
         metrics.late_acks.inc(late_acks - before)
         restarts, earlier = getattr(publisher, "restarts", {}), restarts
         for cause, count in restarts.items():
-            metrics.publisher_restarts.labels(cause).inc(count - earlier.get(cause, 0))
+            metrics.count_restarts(cause, count - earlier.get(cause, 0))

@@ -22,6 +22,9 @@ OUTCOMES: dict[type[Outcome] | type[Rejected], str] = {
     NotStored: "not_stored",
     Unknown: "unknown",
 }
+CAUSES_MAX = 32
+"""How many causes of a restart are told apart; all others are one: no publisher makes series without end."""
+
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 30)
 _BATCH = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
 
@@ -67,6 +70,7 @@ class Metrics:
         self.late_acks = Counter(
             "cs_ingest_late_acks", "Confirmations that came after Unknown was answered.", registry=to
         )
+        self._causes: set[str] = set()
         self.publisher_restarts = Counter(
             "cs_ingest_publisher_restarts", "Producers retired and replaced, by cause.", ("cause",), registry=to
         )
@@ -94,6 +98,12 @@ class Metrics:
         for result in receipt.results:
             if isinstance(result.outcome, Rejected):
                 self.rejections.labels(result.outcome.reason).inc()
+
+    def count_restarts(self, cause: str, number: int) -> None:
+        """Count producers that were replaced for this cause."""
+        if len(self._causes) < CAUSES_MAX:
+            self._causes.add(cause)
+        self.publisher_restarts.labels(cause if cause in self._causes else "other").inc(number)
 
     def text(self) -> bytes:
         """Return everything in Prometheus' text format."""

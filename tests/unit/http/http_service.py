@@ -31,6 +31,8 @@ ACME = Tenant(tenant_id="acme", key_id="kAcme")
 GLOBEX = Tenant(tenant_id="globex", project_id="web", key_id="kGlobex")
 RECEIVED_AT = datetime(2026, 11, 23, 10, 0, 0, 123456, UTC)
 JSON = {"content-type": "application/json"}
+SAFE = {"x-content-type-options": "nosniff", "cache-control": "no-store"}
+"""What every answer says, whatever it is: each test of HTTP holds it against that."""
 
 Headers = Mapping[str, str] | Sequence[tuple[str, str]]
 
@@ -223,4 +225,6 @@ def _reply(sent: list[Any]) -> Reply:
     assert len(names) == len(set(names)), f"a header is there twice: {names}"
     assert not any(body.get("more_body") for body in bodies[-1:])
     headers = {name.decode(): value.decode("latin-1") for name, value in start["headers"]}
+    assert headers.items() >= SAFE.items(), f"status {start['status']} without its safe headers"
+    assert headers["x-request-id"]
     return Reply(status=start["status"], headers=headers, body=b"".join(body.get("body", b"") for body in bodies))

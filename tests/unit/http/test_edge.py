@@ -104,7 +104,7 @@ async def test_a_good_request_id_comes_back(service: Service, request_id: str) -
     assert (await service.post(event(), headers={"x-request-id": request_id})).headers["x-request-id"] == request_id
 
 
-@pytest.mark.parametrize("request_id", ["", "x" * 65, "a b", "a\x01", "ä", "a,b"])
+@pytest.mark.parametrize("request_id", ["", "x" * 65, "a b", "a\x01", "ä", "a,b", KEY])
 async def test_another_request_id_is_replaced(service: Service, request_id: str) -> None:
     replaced = (await service.post(event(), headers={"x-request-id": request_id})).headers["x-request-id"]
 
@@ -120,6 +120,7 @@ async def test_two_request_ids_are_replaced(service: Service) -> None:
 
 @pytest.mark.parametrize("path", [*ROUTES, "/nowhere"])
 async def test_every_answer_says_that_it_is_neither_sniffed_nor_kept(service: Service, path: str) -> None:
+    """So does every other answer that these tests get, refusals and failures included: see `http_service`."""
     headers = (await service.get(path)).headers
 
     assert (headers["x-content-type-options"], headers["cache-control"]) == ("nosniff", "no-store")
@@ -349,12 +350,23 @@ async def test_no_web_page_may_call_by_default(service: Service) -> None:
 async def test_a_page_of_an_allowed_origin_may_call() -> None:
     service = Service(cors_origins=("https://shop.example",))
 
-    reply = await options(service, **PREFLIGHT)
+    reply = await options(service, **PREFLIGHT)  # No key: a browser's question has none.
 
     assert (reply.status, reply.body) == (204, b"")
+    assert reply.headers["access-control-max-age"] == "600"
+    assert reply.headers["vary"] == "Origin"
+    assert "access-control-allow-credentials" not in reply.headers
     assert reply.headers["access-control-allow-origin"] == "https://shop.example"
     allowed = reply.headers["access-control-allow-headers"].lower().split(", ")
-    assert {"x-cs-api-key", "authorization", "content-type", "idempotency-key", "prefer", "traceparent"} <= set(allowed)
+    ours = {"x-cs-api-key", "authorization", "content-type", "idempotency-key", "prefer", "x-request-id", "traceparent"}
+    assert ours <= set(allowed)
+
+
+@pytest.mark.parametrize("claim", [{"origin": "https://shop.example"}, {}])
+async def test_an_answer_that_hangs_on_the_origin_says_so_to_caches(claim: dict[str, str]) -> None:
+    service = Service(cors_origins=("https://shop.example",))
+
+    assert (await service.get("/v1/limits", **claim)).headers["vary"] == "Origin"
 
 
 async def test_a_page_of_an_allowed_origin_may_read_errors_too() -> None:

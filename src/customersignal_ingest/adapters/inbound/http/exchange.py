@@ -11,7 +11,8 @@ from customersignal_ingest.domain.key import Tenant
 from customersignal_ingest.domain.outcome import Outcome, Rejected
 
 _KEY = "customersignal_ingest.exchange"
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+# An API key by mistake would be in the log and in the answer.
+_REQUEST_ID = re.compile(r"(?!cs_(?:live|test)_)[A-Za-z0-9._-]{1,64}")
 
 
 @dataclass(slots=True, kw_only=True)
