@@ -92,13 +92,17 @@ def expected(payload: bytes, *, tenant: Tenant, event_id: str, received_at: str)
 
 @dataclass
 class Service:
-    """A running `cs-ingest`, and a way to talk to it. `variables` are settings without their prefix."""
+    """A running `cs-ingest`, and a way to talk to it. `variables` are settings without their prefix.
+
+    `before` is put before the command: what starts it, in the same process.
+    """
 
     folder: Path
     variables: Variables
     port: int = field(default_factory=free_port)
     command: str = "serve"
     stdout: int | None = None
+    before: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         self.url = f"http://127.0.0.1:{self.port}"
@@ -108,7 +112,7 @@ class Service:
     def start(self) -> None:
         variables = {"LISTEN": f"127.0.0.1:{self.port}", **self.variables}
         with (self.folder / "out.txt").open("ab") as out, (self.folder / "err.txt").open("ab") as err:
-            command = [*CS_INGEST, self.command]
+            command = [*self.before, *CS_INGEST, self.command]
             self.process = subprocess.Popen(
                 command, cwd=self.folder, env=environment(variables), stdout=self.stdout or out, stderr=err
             )
