@@ -6,9 +6,10 @@ from collections.abc import Generator
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.leaks import pytest_runtest_makereport, pytest_runtest_setup
+from tests import leaks
+from tests.leaks import pytest_runtest_setup
 
-__all__ = ["pytest_runtest_makereport", "pytest_runtest_setup"]
+__all__ = ["pytest_runtest_setup"]
 
 # `pytest --hypothesis-profile=nightly` chooses another one.
 _COMMON = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -25,9 +26,11 @@ def anyio_backend() -> str:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Where `CI=true`, what would be skipped fails, for the same reason: nothing is left out without a word."""
-    report = yield
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Search what was said for secrets; and where `CI=true`, let what would be skipped fail, for the same reason."""
+    report = yield from leaks.pytest_runtest_makereport(item, call)
     if isinstance(report.longrepr, tuple) and os.environ.get("CI") == "true":  # File, line and reason of a skip.
         report.outcome = "failed"
         report.longrepr = f"{report.longrepr[2]} (with CI=true nothing is skipped)"
