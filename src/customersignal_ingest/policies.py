@@ -15,6 +15,9 @@ from customersignal_ingest.ports import EventPublisher, KeyRepository
 
 Lookup = Literal["hit", "miss", "stale", "unknown", "unavailable"]
 
+MOMENT_S = 0.05
+"""How long who asks for a key waits for a repository that could not tell the last time."""
+
 
 class Deadline:
     """A publisher that answers in time and never raises, whatever the one behind it does.
@@ -142,10 +145,10 @@ class CachedKeys:
 
     A key is looked up again `ttl_s` after it was last confirmed; that is the longest a revoked key
     goes on working unless `forget` is called. While the repository can't tell, a key stays good
-    until `stale_s` after its last confirmation. Keys that it does not know are remembered for
-    `unknown_ttl_s`. Look-ups of one digest are shared, and those of digests never seen before are
-    capped; known ones are looked up whatever the others cost, so that a flood of unknown keys holds
-    up nobody's key and puts off no revocation.
+    until `stale_s` after its last confirmation, and only the first to ask waits for more than a
+    moment. Keys that it does not know are remembered for `unknown_ttl_s`. Look-ups of one digest
+    are shared, and those of digests never seen before are capped; known ones are looked up whatever
+    the others cost, so that a flood of unknown keys holds up nobody's key and puts off no revocation.
     """
 
     def __init__(
@@ -213,10 +216,12 @@ class CachedKeys:
     async def _confirm(self, digest: Digest, entry: _Known) -> ApiKey | None:
         """Ask again; while the repository can't tell, the key is as good as it last was."""
         if self._clock() - entry.failed_at >= self._retry_s:
+            failed = entry.failed_at > entry.said_at
             try:
-                key = await self._look_up(digest)
-            except Unavailable:
-                entry.failed_at = self._clock()
+                async with asyncio.timeout(MOMENT_S if failed else None):
+                    key = await self._look_up(digest)
+            except (Unavailable, TimeoutError):
+                pass
             else:
                 self._observe("miss")
                 return key
@@ -238,6 +243,10 @@ class CachedKeys:
         asked_at, changes = self._clock(), self._changes
         try:
             key = await self._repository.find(digest)
+        except Unavailable:
+            if (entry := self._known.get(digest)) is not None:
+                entry.failed_at = self._clock()
+            raise
         finally:
             del self._lookups[digest]
         # What was read while a change was announced may be the state before the change.

@@ -168,6 +168,23 @@ async def test_a_database_that_is_away_is_left_alone_for_a_while() -> None:
 
 
 @simulated
+async def test_of_those_who_ask_while_the_database_is_frozen_only_the_first_waits_for_it() -> None:
+    cache, time_s = Cache(), asyncio.get_running_loop().time
+    await cache.ask()
+    cache.database.away, cache.database.answers_after_s = True, 1.0
+    await asyncio.sleep(TTL_S)
+    waited_s = []
+    for _ in range(100):
+        began_s = time_s()
+        assert await cache.ask() == KEY
+        waited_s.append(time_s() - began_s)
+        await asyncio.sleep(0.1)
+    assert waited_s[0] == pytest.approx(1.0)
+    assert max(waited_s[1:]) <= 0.051
+    assert cache.database.looked_up > 5
+
+
+@simulated
 async def test_an_unknown_key_is_remembered_for_a_short_time() -> None:
     cache = Cache()
     await cache.ask(OTHER)
