@@ -78,7 +78,7 @@ def overload(stage: Stage) -> Breaking:
     assert loaded > calm * 0.8, "overload has cost the clients their throughput"
 
 
-@fault("F47", "one tenant floods", answers={503}, gap_s=3.0, settings={"IN_FLIGHT_EVENTS_MAX": "100"})
+@fault("F47", "one tenant floods", answers={503}, gap_s=3.0, settings={"IN_FLIGHT_EVENTS_MAX": "200"})
 def flood(stage: Stage) -> Breaking:
     """Another tenant has nineteen in twenty of all requests, and most of what it may have in flight."""
     _, secret = stage.keys.new("umbrella")
