@@ -276,7 +276,7 @@ async def test_a_change_that_fell_silent_gives_its_connection_back(
 
 async def test_no_more_connections_are_held_than_the_url_says(url: str, known: ApiKey) -> None:
     store = open_key_repository(f"{url}?pool_size=2", settings=AdapterSettings(instance="pool of two"))
-    await asyncio.gather(*(store.find(digest_of(1)) for _ in range(50)))
+    await asyncio.gather(*(store.keys("acme") for _ in range(50)))
 
     sql = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'cs-ingest pool of two'"
     assert psql(url, sql) == "2"

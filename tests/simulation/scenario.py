@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import cycle
 
+from customersignal_ingest.testing.planted import MARK
 from tests.simulation.cluster import FATES, PARTITIONS, STARTS
 from tests.simulation.database import MODES
 from tests.simulation.process import Process
@@ -144,7 +145,7 @@ class _Run:
             return Draft(broken=chance.choice(BROKEN))
         return Draft(
             user_id=chance.choice([None, "ann", "bob"]),
-            idempotency_key=chance.choice([None, f"order-{chance.randint(1, 30)}"]),
+            idempotency_key=chance.choice([None, f"order-{chance.randint(1, 30)}-{MARK}"]),
             properties=chance.choices(['{"n":1.0}', '{"indigestible":true}'], [30, 1])[0],
         )
 

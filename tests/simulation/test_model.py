@@ -12,6 +12,7 @@ from hypothesis import event, settings, target
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from customersignal_ingest.testing.planted import MARK
 from tests.simulation.cluster import ENDS, FATES, PARTITIONS, STARTS
 from tests.simulation.database import MODES, Mode
 from tests.simulation.oracle import Request
@@ -24,7 +25,7 @@ TENANTS = st.sampled_from([ACME, ACME_WEB, GLOBEX])
 GOOD_DRAFTS = st.builds(
     Draft,
     user_id=st.sampled_from([None, "ann", "bob"]),
-    idempotency_key=st.sampled_from([None, "order-1", "order-2"]),
+    idempotency_key=st.sampled_from([None, f"order-1-{MARK}", f"order-2-{MARK}"]),
     properties=st.sampled_from(['{"n":1.0}', "{}", '{"indigestible":true}']),
 )
 DRAFTS = st.lists(
@@ -116,7 +117,7 @@ class ServiceInATroubledWorld(RuleBasedStateMachine):
     @rule(which=WHICH, other_properties=st.booleans())
     def client_sends_again(self, which: int, other_properties: bool) -> None:
         before = self.world.requests[-1 - which % len(self.world.requests)]
-        drafts = [attempt.draft for attempt in before.attempts] or [Draft(idempotency_key="order-1")]
+        drafts = [attempt.draft for attempt in before.attempts] or [Draft(idempotency_key=f"order-1-{MARK}")]
         if other_properties:
             drafts = [draft if draft.broken else replace(draft, properties='{"n":2.0}') for draft in drafts]
         self.run(self.world.send, Message(secret=before.secret, drafts=drafts, batch=before.batch or len(drafts) > 1))

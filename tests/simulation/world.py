@@ -14,6 +14,7 @@ from typing import Any
 
 from customersignal_ingest.domain.key import Tenant
 from customersignal_ingest.domain.partition import partition_for
+from customersignal_ingest.testing.planted import MARK
 from tests.simulation import oracle
 from tests.simulation.clocks import Clocks
 from tests.simulation.cluster import PARTITIONS, Cluster
@@ -389,7 +390,7 @@ class World:
         ]
         for request in self.requests:
             complaints += self._about(request, any(attempt.mark in stored for attempt in request.attempts))
-        secrets = [key.secret for key in self.database.keys] + ["TopSecret", "indigestible", '"n":']
+        secrets = [key.secret for key in self.database.keys] + ["TopSecret", MARK, "indigestible", '"n":']
         complaints += oracle.about_secrets(self.heard.lines, secrets)
         return complaints
 

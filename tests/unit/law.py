@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 
 from customersignal_ingest.domain.event import StoredRecord
 from customersignal_ingest.domain.key import Tenant
-from customersignal_ingest.testing.planted import IDEMPOTENCY_KEY, PROPERTY
+from customersignal_ingest.testing.planted import PROPERTY
 
 Status = Literal["accepted", "rejected", "not_stored", "unknown"]
 
@@ -48,8 +48,7 @@ class Draft:
         if self.broken is not None:
             return self.broken
         texts = {"event_type": mark, "timestamp": "2026-11-23T10:00:00Z"}
-        key = None if self.idempotency_key is None else f"{IDEMPOTENCY_KEY}-{self.idempotency_key}"
-        optional = {"user_id": self.user_id, "idempotency_key": key}
+        optional = {"user_id": self.user_id, "idempotency_key": self.idempotency_key}
         fields = json.dumps(texts | {name: text for name, text in optional.items() if text is not None})
         return f'{fields[:-1]},"properties":{self.properties}}}'.encode()
 

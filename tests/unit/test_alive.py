@@ -17,6 +17,7 @@ from customersignal_ingest.domain.outcome import NotStored, Outcome, Result, Sto
 from customersignal_ingest.domain.rules import Limits, parse_event
 from customersignal_ingest.ports import EventPublisher, Resource
 from customersignal_ingest.testing.contracts import EventPublisherContract
+from customersignal_ingest.testing.planted import IDEMPOTENCY_KEY
 
 ACME, GLOBEX = Tenant(tenant_id="acme", key_id="k1"), Tenant(tenant_id="globex", key_id="k2")
 BROKEN = Draft(broken=b'{"event_type":""}')
@@ -26,7 +27,7 @@ PLANS = ["ok", "lost", "refused", "ack_lost", "stored_late", "raises", "hangs", 
 async def complaints_about(system: System) -> list[str]:
     """Send two tenants' batches through every fault, again with the same keys; return what the law says."""
     law = Law(lambda: system.stored)
-    batch = [Draft(user_id="ann"), BROKEN, Draft(idempotency_key="order-1", user_id="ann"), Draft()]
+    batch = [Draft(user_id="ann"), BROKEN, Draft(idempotency_key=IDEMPOTENCY_KEY, user_id="ann"), Draft()]
     for plan in PLANS:
         for tenant in (ACME, GLOBEX):
             system.faults.plan(plan)

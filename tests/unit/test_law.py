@@ -17,6 +17,7 @@ from system import TIMEOUT_S, HttpSystem, System
 
 from customersignal_ingest.domain.key import Tenant
 from customersignal_ingest.domain.outcome import Reason
+from customersignal_ingest.testing.planted import MARK
 from customersignal_ingest.testing.strategies import broken_events, fault_plans, json_objects
 
 ACME, GLOBEX = Tenant(tenant_id="acme", key_id="k1"), Tenant(tenant_id="globex", key_id="k2")
@@ -24,7 +25,7 @@ TENANTS = st.sampled_from([ACME, GLOBEX])
 GOOD_DRAFTS = st.builds(
     Draft,
     user_id=st.sampled_from([None, "ann", "bob"]),
-    idempotency_key=st.sampled_from([None, None, "order-1", "order-2"]),
+    idempotency_key=st.sampled_from([None, None, f"order-1-{MARK}", f"order-2-{MARK}"]),
     properties=st.sampled_from(['{"n":1.0}', "{}"]) | json_objects().map(lambda text: text.strip(" \t\r\n")),
 )
 # One element that is no JSON makes a whole HTTP batch none, which is another test's matter.

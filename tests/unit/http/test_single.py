@@ -6,6 +6,7 @@ import pytest
 from http_service import ACME, JSON, KEY, Service, event
 
 from customersignal_ingest.adapters.inbound.http.events import HttpLimits
+from customersignal_ingest.testing.planted import IDEMPOTENCY_KEY
 
 pytestmark = pytest.mark.anyio
 
@@ -124,19 +125,21 @@ async def test_an_event_that_the_store_refuses_is_422() -> None:
 
 
 async def test_the_header_idempotency_key_stands_for_the_field(service: Service) -> None:
-    first = await service.post(event(), headers={"idempotency-key": "k1"})
-    again = await service.post(event(idempotency_key="k1"))
+    first = await service.post(event(), headers={"idempotency-key": IDEMPOTENCY_KEY})
+    again = await service.post(event(idempotency_key=IDEMPOTENCY_KEY))
 
     assert first.json["event_id"] == again.json["event_id"]
-    assert service.values[0]["idempotency_key"] == "k1"
+    assert service.values[0]["idempotency_key"] == IDEMPOTENCY_KEY
 
 
 async def test_an_idempotency_key_in_header_and_field_may_be_the_same(service: Service) -> None:
-    assert (await service.post(event(idempotency_key="k1"), headers={"idempotency-key": "k1"})).status == 202
+    assert (
+        await service.post(event(idempotency_key=IDEMPOTENCY_KEY), headers={"idempotency-key": IDEMPOTENCY_KEY})
+    ).status == 202
 
 
 async def test_an_idempotency_key_in_header_and_field_that_differs_is_400(service: Service) -> None:
-    reply = await service.post(event(idempotency_key="k1"), headers={"idempotency-key": "k2"})
+    reply = await service.post(event(idempotency_key=IDEMPOTENCY_KEY), headers={"idempotency-key": "k2"})
 
     assert (reply.status, reply.code) == (400, "INVALID_REQUEST")
     assert service.memory.stored == []
