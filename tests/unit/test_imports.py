@@ -53,6 +53,7 @@ BREAKS = [
 ]
 
 # What the core may use of the world: pure, or types alone. No clock, no network, no files, no threads.
+HTTP_CLIENTS = ("aiohttp", "ftplib", "http.client", "httpcore", "httpx", "requests", "urllib.request", "urllib3")
 PURE = {
     "collections",
     "dataclasses",
@@ -139,6 +140,26 @@ def test_the_core_imports_what_is_pure_and_nothing_else(file: Path) -> None:
 
 def test_every_file_imports_by_full_name() -> None:
     assert [file for file in SOURCE.rglob("*.py") if "." in roots(file)] == []
+
+
+def clients_in(file: Path) -> set[str]:
+    """Return what can fetch a URL of all that a file imports."""
+    names = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return {name for name in names if name.startswith(HTTP_CLIENTS)}
+
+
+def test_what_serves_has_no_way_to_fetch_anything() -> None:
+    """So no event can make it call anybody. The probe calls its own process, the canary whom its operator names."""
+    by_themselves = {"canary/http.py", "cli/service.py", "testing/service.py"}
+
+    found = {str(file.relative_to(SOURCE)) for file in SOURCE.rglob("*.py") if clients_in(file)}
+
+    assert found == by_themselves
 
 
 def test_the_docs_show_the_layers_as_they_are() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import re
 import tomllib
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from customersignal_ingest.adapters.outbound.kafka import options
 from customersignal_ingest.canary.metrics import Answer, CanaryMetrics, RoundResult
 from customersignal_ingest.cli import COMMANDS, commands
 from customersignal_ingest.domain.errors import ConfigurationError, KeyProblem
+from customersignal_ingest.domain.key import new_key
 from customersignal_ingest.domain.outcome import Reason, Stored
 from customersignal_ingest.metrics import Metrics
 from customersignal_ingest.proof.checker import Checker
@@ -269,6 +271,26 @@ def test_every_make_target_is_explained() -> None:
     contributing = (ROOT / "CONTRIBUTING.md").read_text()
 
     assert [target for target in targets if target != "help" and f"| `make {target}` |" not in contributing] == []
+
+
+def test_every_risk_of_owasp_names_tests_that_there_are() -> None:
+    page = (ROOT / "docs/security.md").read_text()
+    rows = re.findall(r"^\| (API\d+) \|.*\| ([^|]*) \|$", page, re.M)
+    files = [*ROOT.glob("tests/**/*.py"), *ROOT.glob("src/**/testing/*.py")]
+
+    there = {name for file in files for name in re.findall(r"def (test_\w+)\(", file.read_text())}
+
+    named = {risk: set(re.findall(r"`(test_\w+)`", tests)) for risk, tests in rows}
+    assert [*named] == [f"API{number}" for number in range(1, 11)]
+    assert {risk: tests - there for risk, tests in named.items() if not tests or tests - there} == {}
+
+
+def test_a_pattern_for_secret_scanners_finds_the_keys_that_we_make() -> None:
+    [pattern] = re.findall(r"^(cs_\(live.+)$", (ROOT / "docs/security.md").read_text(), re.M)
+
+    keys = [new_key(environment, os.urandom).secret for environment in ("live", "test") for _ in range(50)]
+
+    assert [key for key in keys if re.fullmatch(pattern, key) is None] == []
 
 
 def example_in(text: str) -> dict[str, Any]:
