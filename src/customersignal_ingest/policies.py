@@ -216,9 +216,9 @@ class CachedKeys:
     async def _confirm(self, digest: Digest, entry: _Known) -> ApiKey | None:
         """Ask again; while the repository can't tell, the key is as good as it last was."""
         if self._clock() - entry.failed_at >= self._retry_s:
-            failed = entry.failed_at > entry.said_at
+            spared = entry.failed_at > entry.said_at and self._clock() - entry.said_at < self._stale_s
             try:
-                async with asyncio.timeout(MOMENT_S if failed else None):
+                async with asyncio.timeout(MOMENT_S if spared else None):
                     key = await self._look_up(digest)
             except (Unavailable, TimeoutError):
                 pass

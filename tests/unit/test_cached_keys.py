@@ -185,6 +185,18 @@ async def test_of_those_who_ask_while_the_database_is_frozen_only_the_first_wait
 
 
 @simulated
+async def test_a_key_that_is_stale_no_more_waits_for_a_slow_database_even_after_a_failure() -> None:
+    cache = Cache()
+    await cache.ask()
+    cache.database.away = True
+    await asyncio.sleep(TTL_S)
+    await cache.ask()
+    await asyncio.sleep(STALE_S)
+    cache.database.away, cache.database.answers_after_s = False, 0.5
+    assert await cache.ask() == KEY
+
+
+@simulated
 async def test_an_unknown_key_is_remembered_for_a_short_time() -> None:
     cache = Cache()
     await cache.ask(OTHER)
