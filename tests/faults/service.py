@@ -106,7 +106,7 @@ def log_unread(stage: Stage) -> Breaking:
     os.mkfifo(pipe)
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     yield "the log is a pipe"
-    stage.until(lambda: stage.metrics().total("cs_ingest_log_lines_dropped_total"), within_s=40)
+    stage.until(lambda: stage.metrics().total("cs_ingest_log_lines_dropped_total"), within_s=120)
     stage.wait(5)
     yield f"{stage.metrics().total('cs_ingest_log_lines_dropped_total'):g} lines dropped"
     threading.Thread(target=drain, args=(reader,), daemon=True).start()

@@ -83,7 +83,7 @@ def test_no_fault_breaks_the_promise(
 
 
 @pytest.mark.short
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(300 * len(SEEDS))
 def test_everything_is_still_stored_after_every_broker_was_killed_at_once(
     cluster: LinkedCluster, played: list[Played]
 ) -> None:

@@ -230,7 +230,7 @@ class Cluster(Kafka):
             command = [*_dies_with_us(), *self._java("kafka.Kafka", str(self._properties(node)))]
             self._processes[node] = subprocess.Popen(command, stdout=out, stderr=out, stdin=subprocess.DEVNULL)
 
-    def heal(self, timeout_s: float = 60) -> None:
+    def heal(self, timeout_s: float = 120) -> None:
         """Thaw and restart what a test left behind, and wait until every node answers."""
         for node, process in self._processes.items():
             if process.poll() is None:
