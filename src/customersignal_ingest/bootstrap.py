@@ -130,10 +130,12 @@ def _entrance(settings: Settings, **parts: Any) -> Entrance:
 
 def _transports(settings: Settings, entrance: Entrance, *, shared: bool = False) -> list[Transport]:
     """Make HTTP, where health and metrics are, and whatever else is set."""
-    parameters = {"shared": "true"} if shared else {}
+    parameters = {"keep_alive_s": str(settings.keep_alive_s)}
+    if shared:
+        parameters["shared"] = "true"
     if settings.cors_origins:
         parameters["cors_origins"] = ",".join(settings.cors_origins)
-    http = f"http://{settings.listen}" + (f"?{urlencode(parameters)}" if parameters else "")
+    http = f"http://{settings.listen}?{urlencode(parameters)}"
     return [open_url("transports", url, entrance=entrance) for url in (http, *settings.transports)]
 
 

@@ -103,6 +103,7 @@ class Settings(BaseSettings):
     in_flight_events_max: int = _count(20_000, least=1, most=100_000_000)
     tenant_share: float = _number(0.5, least=0.001, most=1)
     drain_delay_s: float = _number(5, least=0, most=3_600)
+    keep_alive_s: float = _number(75, least=1, most=86_400)
 
     transports: Annotated[tuple[str, ...], BeforeValidator(_split)] = Field(default=(), repr=False)
     cors_origins: Annotated[tuple[str, ...], BeforeValidator(_split), AfterValidator(_exact)] = ()

@@ -33,7 +33,7 @@ COMMANDS = {
 """Every command: the module that has it, and what it does."""
 
 _INTERRUPTED = 130
-_LIBRARIES = ("granian", "litestar", "aiokafka", "sqlalchemy", "asyncpg")
+_LIBRARIES = ("httptools", "litestar", "aiokafka", "sqlalchemy", "asyncpg")
 
 
 class _Commands(click.Group):

@@ -81,7 +81,7 @@ def test_version_names_product_python_and_libraries(run: Run) -> None:
     lines = run("--version").stdout.splitlines()
 
     assert lines[0] == f"cs-ingest {__version__}"
-    assert {"python", "granian", "litestar", "aiokafka"} <= {line.split()[0] for line in lines}
+    assert {"python", "httptools", "litestar", "aiokafka"} <= {line.split()[0] for line in lines}
 
 
 @pytest.mark.parametrize(

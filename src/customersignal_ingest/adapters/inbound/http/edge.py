@@ -56,12 +56,11 @@ class Edge:
             await self._http(scope, receive, send)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        raw = list(scope["headers"])
-        headers, repeated = read_headers(raw)
+        headers, repeated = read_headers(scope["headers"])
         exchange = self._begin(scope, headers)
         reply = _Reply(send, exchange, self._of_every_answer)
         try:
-            refuse_ambiguous(raw, headers, repeated)
+            refuse_ambiguous(scope, headers, repeated)
             await self._route(scope, receive, reply, exchange)
         except Exception as error:  # noqa: BLE001  Whatever it is, it is answered in our shape.
             await self._fail(error, exchange, reply)

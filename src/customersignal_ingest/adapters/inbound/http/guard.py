@@ -6,10 +6,13 @@ No server refuses all of these by itself, so they are refused here, before anyth
 import re
 from collections.abc import Sequence
 
+from customersignal_ingest.adapters.inbound.http.asgi import Scope
 from customersignal_ingest.adapters.inbound.http.problem import Code, Problem
 
 HEADERS_MAX = 100
 HEADERS_BYTES_MAX = 32 * 1024
+REFUSED = "customersignal_ingest.refused"
+"""Where a scope has what is wrong with a request that the server could not read."""
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
 
@@ -38,6 +41,8 @@ _READ = {
         "x-request-id",
     )
 }
+# HTTP/2 and 3 are what another server may speak that our app runs under.
+_VERSIONS = frozenset({"1.0", "1.1", "2", "3"})
 _PLAIN = re.compile(r"[\x20-\x7e]*")
 _LENGTH = re.compile(r"[0-9]{1,18}")
 
@@ -61,9 +66,15 @@ def read_headers(raw: RawHeaders, /) -> tuple[dict[str, str], set[str]]:
     return headers, repeated
 
 
-def refuse_ambiguous(raw: RawHeaders, headers: dict[str, str], repeated: set[str], /) -> None:
-    """Raise `Problem` for a request whose headers are too much, or could be read in two ways."""
-    _refuse_too_much(raw)
+def refuse_ambiguous(scope: Scope, headers: dict[str, str], repeated: set[str], /) -> None:
+    """Raise `Problem` for a request that could not be read, has too many headers, or could be read in two ways."""
+    refused: Exception | None = scope.get(REFUSED)
+    if refused is not None:
+        raise refused
+    version = scope.get("http_version", "1.1")
+    _refuse_too_much(scope["headers"])
+    if version not in _VERSIONS:
+        raise _ambiguous("the version of HTTP is not 1.0 or 1.1")
     for name in sorted(repeated & _COUNT):
         raise _ambiguous(f"the header {name} is there twice")
     if not headers.get("host"):  # Some servers put an empty one in place of none.
@@ -71,7 +82,7 @@ def refuse_ambiguous(raw: RawHeaders, headers: dict[str, str], repeated: set[str
     for name, value in headers.items():
         if name in _COUNT and not _PLAIN.fullmatch(value):
             raise _ambiguous(f"the header {name} has characters that are not printable ASCII")
-    _refuse_framing(headers)
+    _refuse_framing(headers, version)
 
 
 def _refuse_too_much(raw: RawHeaders) -> None:
@@ -81,7 +92,7 @@ def _refuse_too_much(raw: RawHeaders) -> None:
         raise _too_much(f"more than {HEADERS_BYTES_MAX} bytes of headers", "headers_bytes_max", HEADERS_BYTES_MAX)
 
 
-def _refuse_framing(headers: dict[str, str]) -> None:
+def _refuse_framing(headers: dict[str, str], version: str) -> None:
     length, coding = headers.get("content-length"), headers.get("transfer-encoding")
     if length is not None and coding is not None:
         raise _ambiguous("content-length and transfer-encoding are both there")
@@ -89,6 +100,8 @@ def _refuse_framing(headers: dict[str, str]) -> None:
         raise _ambiguous("the header content-length is not a number")
     if coding is not None and coding.lower() != "chunked":
         raise _ambiguous("the only transfer-encoding is chunked")
+    if coding is not None and version == "1.0":  # Who reads HTTP/1.0 alone takes the body for the next request.
+        raise _ambiguous("transfer-encoding is not of HTTP/1.0")
 
 
 def _ambiguous(message: str) -> Problem:

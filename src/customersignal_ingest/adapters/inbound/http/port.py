@@ -27,19 +27,25 @@ def resolved(address: Address, /) -> Address:
 
 
 def refuse_taken(address: Address, /) -> None:
-    """Raise `ConfigurationError` when the port can't be had: the server would share a taken one in silence."""
-    with _socket(address) as probe:
-        # Without this, connections of a server that has just ended would hold the port for a minute.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        _bind(probe, address)
+    """Raise `ConfigurationError` when the port can't be had: workers would share a taken one in silence."""
+    bound(address, shared=False).close()
 
 
 def reserve(address: Address, /) -> socket.socket:
     """Hold the port for the workers, who share it, while none of them listens; close it to let go."""
     refuse_taken(address)
-    held = _socket(address)
+    return bound(address, shared=True)
+
+
+def bound(address: Address, /, *, shared: bool) -> socket.socket:
+    """Return a socket that has the port, for one who listens or for several. Raises `ConfigurationError`."""
+    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    # asyncio turns off Nagle's waiting only where it is told that this is TCP.
+    held = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    # Without this, connections of a server that has just ended would hold the port for a minute.
     held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    if shared:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     _bind(held, address)
     return held
 
@@ -62,10 +68,6 @@ async def _connects(address: Address) -> bool:
         writer.close()
         return True
     return False
-
-
-def _socket(address: Address) -> socket.socket:
-    return socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET, socket.SOCK_STREAM)
 
 
 def _bind(to: socket.socket, address: Address) -> None:

@@ -1,39 +1,40 @@
-"""The HTTP transport: our app behind granian's embedded server (adr/0013).
+"""The HTTP transport: our app behind a small server of our own (adr/0016).
 
-URL: `http://ADDRESS:PORT`, with `cors_origins` (exact origins, commas between them) and `shared`
-(`true` where several processes of ours listen on one port).
+URL: `http://ADDRESS:PORT`, with `cors_origins` (exact origins, commas between them), `keep_alive_s`
+(how long a connection may be idle) and `shared` (`true` where several processes of ours listen on
+one port).
 """
 
 import asyncio
-from typing import Any
+import resource
 from urllib.parse import urlsplit
-
-from granian.constants import Interfaces
-from granian.http import HTTP1Settings
-from granian.server.embed import Server
 
 from customersignal_ingest.adapters.inbound.http.app import create_app
 from customersignal_ingest.adapters.inbound.http.asgi import ASGIApp
 from customersignal_ingest.adapters.inbound.http.events import HttpLimits
-from customersignal_ingest.adapters.inbound.http.port import accepting, refuse_taken, resolved
+from customersignal_ingest.adapters.inbound.http.port import bound, refuse_taken, resolved
+from customersignal_ingest.adapters.inbound.http.server.listener import Listener
 from customersignal_ingest.domain.errors import ConfigurationError
 from customersignal_ingest.entrance import Entrance
 from customersignal_ingest.registry import url_parameters
 
 CONNECTIONS_MAX = 4096
+KEEP_ALIVE_S = 75.0
 # What the server waits for beyond the publisher's own deadline.
 ANSWERS_MARGIN_S = 1.5
 
-_HEADER_READ_TIMEOUT_MS = 10_000
+# For the stores, the log, and clients who are being told that there is no room.
+_OTHER_FILES = 512
 
 
 def open_transport(url: str, /, *, entrance: Entrance) -> "HttpTransport":
     """Make the transport; nothing listens yet. Raises `ConfigurationError` for a wrong URL."""
-    parameters = url_parameters(url, {"cors_origins": _origins, "shared": _yes_or_no})
+    parameters = url_parameters(url, {"cors_origins": _origins, "keep_alive_s": float, "shared": _yes_or_no})
     return HttpTransport(
         app_of(entrance, cors_origins=parameters.get("cors_origins", ())),
         _address(url),
         shared=parameters.get("shared", False),
+        keep_alive_s=parameters.get("keep_alive_s", KEEP_ALIVE_S),
         answers_timeout_s=entrance.limits["publish_timeout_s"] + ANSWERS_MARGIN_S,
     )
 
@@ -60,61 +61,47 @@ def app_of(entrance: Entrance, /, *, cors_origins: tuple[str, ...] = ()) -> ASGI
 
 
 class HttpTransport:
-    """One server on one port, from its first connection to its last answer."""
+    """One listener on one port, from its first connection to its last answer."""
 
-    def __init__(self, app: ASGIApp, address: tuple[str, int], *, shared: bool, answers_timeout_s: float) -> None:
-        self._app, self._address = app, address
-        self._shared, self._answers_timeout_s = shared, answers_timeout_s
-        self._server: Server | None = None
-        self._serving: asyncio.Task[None] | None = None
+    def __init__(
+        self, app: ASGIApp, address: tuple[str, int], *, shared: bool, keep_alive_s: float, answers_timeout_s: float
+    ) -> None:
+        self._app, self._address, self._shared = app, address, shared
+        self._keep_alive_s, self._answers_timeout_s = keep_alive_s, answers_timeout_s
+        self._listener: Listener | None = None
+        self._closed = asyncio.Event()
 
     def check(self) -> None:
         """Raise `ConfigurationError` for a port that can't be had."""
-        address = resolved(self._address)
+        # Workers share the port, and their parent has looked.
         if not self._shared:
-            refuse_taken(address)
+            refuse_taken(resolved(self._address))
 
     async def open(self) -> None:
         """Return once connections are accepted."""
-        address = resolved(self._address)
-        self._server = _granian(self._app, address)
-        self._serving = asyncio.create_task(self._server.serve())
-        reached = asyncio.create_task(accepting(address))
-        try:
-            await asyncio.wait({self._serving, reached}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            reached.cancel()
-        if self._serving.done():
-            raise RuntimeError("the HTTP server ended by itself") from self._serving.exception()
+        port = bound(resolved(self._address), shared=self._shared)
+        self._listener = Listener(self._app, connections_max=_connections_max(), keep_alive_s=self._keep_alive_s)
+        await self._listener.open(port)
 
     async def ended(self) -> None:
-        """Return when the server has ended, by `close` or by itself."""
-        if self._serving is not None:
-            await asyncio.wait({self._serving})
+        """Return when the listener was closed; by itself it goes on for ever."""
+        await self._closed.wait()
 
     async def close(self) -> bool:
         """Take no more requests, and return once those in flight have their answers: `False` if some were cut."""
-        if self._server is None or self._serving is None:
-            return True
-        self._server.stop()  # type: ignore[no-untyped-call]  # granian has no types there
-        await asyncio.wait({self._serving}, timeout=self._answers_timeout_s)
-        return self._serving.done()
+        self._closed.set()
+        return self._listener is None or await self._listener.close(self._answers_timeout_s)
 
 
-def _granian(app: Any, address: tuple[str, int]) -> Server:
-    host, port = address
-    return Server(
-        app,
-        address=host,
-        port=port,
-        interface=Interfaces.ASGINL,
-        websockets=False,
-        backlog=CONNECTIONS_MAX,
-        # By default the 129th connection would hang without a word.
-        backpressure=CONNECTIONS_MAX,
-        http1_settings=HTTP1Settings(header_read_timeout=_HEADER_READ_TIMEOUT_MS),
-        log_enabled=False,
-    )
+def _connections_max() -> int:
+    """Return how many connections this process may have, having raised its limit of open files as far as it may be."""
+    files, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files != resource.RLIM_INFINITY and files < CONNECTIONS_MAX + _OTHER_FILES:
+        wanted = CONNECTIONS_MAX + _OTHER_FILES
+        files = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, most))
+        return max(files // 2, files - _OTHER_FILES)
+    return CONNECTIONS_MAX
 
 
 def _address(url: str) -> tuple[str, int]:

@@ -1,0 +1,154 @@
+"""Requests out of bytes, by Node's parser, with a bound to what is read for nothing."""
+
+from typing import Protocol
+from urllib.parse import unquote
+
+import httptools
+
+from customersignal_ingest.adapters.inbound.http.asgi import Scope
+from customersignal_ingest.adapters.inbound.http.guard import HEADERS_BYTES_MAX, HEADERS_MAX, REFUSED
+from customersignal_ingest.adapters.inbound.http.problem import Code, Problem
+from customersignal_ingest.adapters.inbound.http.server.turn import Turn
+
+# A request's first line comes on top of its headers.
+HEAD_BYTES_MAX = HEADERS_BYTES_MAX + 16 * 1024
+
+_SCOPE: Scope = {
+    "type": "http",
+    "asgi": {"version": "3.0", "spec_version": "2.4"},
+    "http_version": "1.1",
+    "method": "",
+    "scheme": "http",
+    "path": "",
+    "raw_path": b"",
+    "query_string": b"",
+    "root_path": "",
+    "headers": [],
+}
+
+
+class Begin(Protocol):
+    """Takes a request whose head is there, and returns its turn, which its body is fed to."""
+
+    def __call__(self, scope: Scope, /, *, close: bool) -> Turn:
+        """Take it; `close` says that it is the last one of its connection."""
+        ...
+
+
+class Reader:
+    """Reads the requests of one connection, each from the moment that its head is there.
+
+    `in_head` tells that a request has begun of which that is not so yet, `turn` is the one whose
+    body is being read.
+    """
+
+    __slots__ = ("_begin", "_headers", "_parser", "_unused_bytes", "_url", "in_head", "turn")
+
+    def __init__(self, begin: Begin) -> None:
+        """Nothing has come yet."""
+        self.in_head = False
+        self.turn: Turn | None = None
+        self._begin = begin
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._url = b""
+        self._unused_bytes = 0
+        self._parser = httptools.HttpRequestParser(self)
+
+    def feed(self, data: bytes | memoryview) -> None:
+        """Read on; raises `Problem` for what can't be read, behind which nothing can be."""
+        self._unused_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._stay(bytes(data[upgrade.args[0] :]))
+        except httptools.HttpParserCallbackError:
+            raise  # A bug of ours.
+        except httptools.HttpParserInvalidMethodError:
+            raise unreadable("the method is none that HTTP has, or this is not HTTP") from None
+        except httptools.HttpParserError:
+            raise unreadable("the request is not HTTP/1.1, or could be read in two ways") from None
+        if self._unused_bytes > HEAD_BYTES_MAX:
+            details = {"limit": "headers_bytes_max", "value": HEADERS_BYTES_MAX}
+            raise Problem(Code.HEADERS_TOO_LARGE, details=details, close=True)
+
+    def stop(self) -> None:
+        """Let go of the parser, which holds its reader as the reader holds it."""
+        del self._parser, self._begin
+
+    def _stay(self, rest: bytes) -> None:
+        """Read the head again without its wish for another protocol: Java's client has it in every first one."""
+        method, version = self._parser.get_method(), self._parser.get_http_version().encode()
+        if method == b"CONNECT":
+            raise unreadable("this is no proxy")
+        headers = [b"%s: %s\r\n" % header for header in self._headers if header[0] != b"upgrade"]
+        self._parser = httptools.HttpRequestParser(self)
+        self._unused_bytes = 0
+        self.feed(b"%s %s HTTP/%s\r\n%s\r\n%s" % (method, self._url, version, b"".join(headers), rest))
+
+    # What the parser calls.
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        self.in_head, self._url, self._headers = True, b"", []
+
+    def on_url(self, url: bytes) -> None:
+        """Take the target, or a part of it."""
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header, but no trailer, nor more headers than it takes to refuse them."""
+        if self.in_head and len(self._headers) <= HEADERS_MAX:
+            self._headers.append((name.lower(), value.rstrip(b" \t")))  # The parser leaves blanks behind.
+
+    def on_headers_complete(self) -> None:
+        """The head is whole."""
+        parser = self._parser
+        if parser.should_upgrade():
+            return
+        self.in_head = False
+        version, method = parser.get_http_version(), parser.get_method().decode()
+        scope = {**_SCOPE, "http_version": version, "method": method, "headers": self._headers}
+        _set_target(scope, self._url)
+        # HTTP/1.0 has no way to go on that everybody agrees upon.
+        self.turn = self._begin(scope, close=version != "1.1" or not parser.should_keep_alive())
+
+    def on_body(self, body: bytes) -> None:
+        """Hand on a piece of the body."""
+        self._unused_bytes = 0
+        if self.turn is not None:
+            self.turn.feed(body)
+
+    def on_message_complete(self) -> None:
+        """The request is whole."""
+        if self.turn is not None:
+            turn, self.turn = self.turn, None
+            self._unused_bytes = 0
+            turn.end()
+
+
+def unreadable(message: str) -> Problem:
+    """Return the problem of what can't be read, or not in one way only."""
+    return Problem(Code.INVALID_REQUEST, message, close=True)
+
+
+def refused(flaw: Exception) -> Scope:
+    """Return the scope of a request that can't be read, for the app to answer like any other."""
+    return {**_SCOPE, "headers": [], REFUSED: flaw}
+
+
+def _set_target(scope: Scope, target: bytes) -> None:
+    """Take path and query from the target; one that names a host must name the same as the header."""
+    if target[:1] != b"/" and b"://" in target:
+        scheme, _, rest = target.partition(b"://")
+        host, slash, target = rest.partition(b"/")
+        target = slash + target
+        if scheme.lower() not in (b"http", b"https") or host.lower() != _host(scope).lower():
+            scope[REFUSED] = unreadable("the target and the header host name different hosts")
+    path, _, scope["query_string"] = target.partition(b"?")
+    scope["raw_path"] = path
+    decoded = path.decode("latin-1")
+    scope["path"] = unquote(decoded) if "%" in decoded else decoded
+
+
+def _host(scope: Scope) -> bytes:
+    return next((value for name, value in scope["headers"] if name == b"host"), b"")
