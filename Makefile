@@ -9,7 +9,7 @@ SBOM := dist/customersignal-ingest.cdx.json
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test soak simulate faults faults-all check format lock audit sbom kafka bench-publish bench-keys clean
+.PHONY: help run test soak fuzz simulate faults faults-all check format lock audit sbom kafka bench-publish bench-keys clean
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ test: $(VENV)/.dev ## Run all tests, the ones against real Kafka and PostgreSQL 
 
 soak: $(VENV)/.dev ## Run the tests that repeat a fault many times; takes long
 	@$(BIN)/python -m pytest -m slow --timeout 3600 $(ARGS)
+
+fuzz: $(VENV)/.dev ## Fuzz the way of a body, guided by coverage: SECONDS=600 for longer, RUNS=1000000 for so many bodies
+	@exec $(BIN)/python -m tests.hostile.fuzz --keep .fuzz --seconds $(or $(SECONDS),60) $(if $(RUNS),--runs $(RUNS)) $(ARGS)
 
 simulate: $(VENV)/.dev ## Run the service in simulated worlds: SEEDS=0:5000 for many, SEEDS=123 for one, step by step
 	@exec $(BIN)/python -m tests.simulation $(or $(SEEDS),0:1000) $(SECONDS)
@@ -76,7 +79,7 @@ lock: ## Write the lock files anew from pyproject.toml (ARGS=--upgrade for newer
 	$(COMPILE) $(ARGS) --all-extras pyproject.toml -o requirements-dev.txt
 
 clean: ## Remove what was made, except ./data
-	@rm -rf $(VENV) dist .coverage .coverage.* .*_cache .hypothesis
+	@rm -rf $(VENV) dist .coverage .coverage.* .*_cache .hypothesis .fuzz
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The development lock holds everything of the runtime lock, so it serves both.

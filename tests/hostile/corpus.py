@@ -13,10 +13,6 @@ from typing import Any, Literal
 import zstandard
 
 FOLDER = Path(__file__).parent / "corpus"
-SECRET = "s3cr3t-pl4nted"
-"""Stands in keys, values and paths; nothing that the service says or writes may have it."""
-PRIVATE = "pr1v4te-n4me"
-"""Stands in the names of fields, which an answer may point to; no log and no metric may have it."""
 GOOD_EVENT = {"event_type": '"signed_up"', "timestamp": '"2026-11-23T10:00:00Z"', "properties": "{}"}
 
 Words = Mapping[str, bytes]

@@ -19,7 +19,8 @@ from customersignal_ingest.adapters.outbound.sql import open_key_repository
 from customersignal_ingest.cli.keys import make_key
 from customersignal_ingest.domain.key import new_key
 from customersignal_ingest.registry import AdapterSettings
-from tests.hostile.corpus import GOOD_EVENT, PRIVATE, SECRET
+from tests.hostile.corpus import GOOD_EVENT
+from tests.hostile.words import KEYS, PRIVATE, SECRET
 from tests.integration.servers.service import Service
 
 BODY_READ_TIMEOUT_S = 3
@@ -82,9 +83,6 @@ class Stage:
     def memory_mib(self) -> float:
         """Return what it holds in memory."""
         return float(self.process.memory_info().rss) / 2**20
-
-
-KEYS = ("key", "other", "bound", "revoked", "expired", "unknown")
 
 
 @contextmanager

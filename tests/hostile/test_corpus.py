@@ -6,7 +6,8 @@ import pytest
 
 from tests.hostile.corpus import GROUPS, read_group
 from tests.hostile.play import Played, play
-from tests.hostile.stage import KEYS, Stage, staged
+from tests.hostile.stage import Stage, staged
+from tests.hostile.words import KEYS
 from tests.integration.servers.service import until
 
 MEMORY_MIB_MAX = 96
