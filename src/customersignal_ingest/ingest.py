@@ -8,14 +8,16 @@ A transport (HTTP, standard input, yours) first turns an API key into a `Tenant`
 event is decided here, once, for all transports.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Protocol
 
 from customersignal_ingest.domain.errors import KeyProblem, Unauthenticated
 from customersignal_ingest.domain.event import IngestEvent, encode
+from customersignal_ingest.domain.flaws import CLOSE_VALUES_MAX
 from customersignal_ingest.domain.key import Tenant, digest
-from customersignal_ingest.domain.outcome import Receipt, settle
+from customersignal_ingest.domain.outcome import Receipt, Rejected, settle
 from customersignal_ingest.domain.rules import Limits, Payload, parse_event
 from customersignal_ingest.ports import EventPublisher, KeyRepository
 
@@ -39,21 +41,31 @@ async def ingest(
     `idempotency_key` and `traceparent` came beside the payloads: the first is for a single one.
     """
     received_at = now()
-    parsed = [
-        parse_event(
-            payload,
-            tenant=tenant,
-            received_at=received_at,
-            new_id=new_id,
-            limits=limits,
-            idempotency_key=idempotency_key,
-            traceparent=traceparent,
-        )
-        for payload in payloads
-    ]
+    parse = partial(
+        parse_event,
+        tenant=tenant,
+        received_at=received_at,
+        new_id=new_id,
+        limits=limits,
+        idempotency_key=idempotency_key,
+        traceparent=traceparent,
+    )
+    parsed = list(_each(parse, payloads))
     records = [encode(event) for event in parsed if isinstance(event, IngestEvent)]
     outcomes = await publisher.publish(records) if records else ()
     return settle(received_at, parsed, outcomes)
+
+
+def _each(
+    parse: Callable[..., IngestEvent | Rejected], payloads: Iterable[Payload]
+) -> Iterator[IngestEvent | Rejected]:
+    """Parse payload by payload, and stop looking for exact places once enough was looked through for them."""
+    looked = 0
+    for payload in payloads:
+        outcome = parse(payload, closely=looked <= CLOSE_VALUES_MAX)
+        if isinstance(outcome, Rejected):
+            looked += payload.count(b",")
+        yield outcome
 
 
 async def authenticate(

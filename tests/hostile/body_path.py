@@ -11,10 +11,11 @@ import zstandard
 from customersignal_ingest.adapters.inbound.http.encodings import DECODERS
 from customersignal_ingest.adapters.inbound.http.problem import Problem
 from customersignal_ingest.domain.event import IngestEvent
+from customersignal_ingest.domain.flaws import Flaw
 from customersignal_ingest.domain.key import Tenant
 from customersignal_ingest.domain.outcome import Rejected
 from customersignal_ingest.domain.rules import Limits, parse_event
-from customersignal_ingest.domain.strict_json import Flaw, read_slices
+from customersignal_ingest.domain.strict_json import read_slices
 from tests.hostile.corpus import GROUPS, read_group
 from tests.hostile.oracles import about_event, about_slices
 from tests.hostile.words import KEYS

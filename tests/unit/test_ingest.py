@@ -13,6 +13,7 @@ from system import System
 from customersignal_ingest.adapters.outbound.memory import MemoryKeys, MemoryPublisher
 from customersignal_ingest.domain.errors import KeyProblem, Unauthenticated, Unavailable
 from customersignal_ingest.domain.event import Record
+from customersignal_ingest.domain.flaws import CLOSE_VALUES_MAX
 from customersignal_ingest.domain.key import ApiKey, Digest, Tenant, digest
 from customersignal_ingest.domain.outcome import Outcome, Receipt, Rejected, Stored
 from customersignal_ingest.domain.rules import Limits
@@ -52,6 +53,17 @@ def test_every_payload_has_its_own_fate_in_order(sent: list[ValidEvent | BrokenE
     receipt = ingested([event.payload for event in sent], Counting())
     kinds = [type(result.outcome) for result in receipt.results]
     assert kinds == [Stored if isinstance(event, ValidEvent) else Rejected for event in sent]
+
+
+def test_exact_places_are_looked_for_until_enough_was_looked_through() -> None:
+    many = b"0," * (CLOSE_VALUES_MAX // 3 * 2)
+    flawed = GOOD.replace(b"{}", b'{"a":[' + many + b'"\\u0000"]}')
+
+    receipt = ingested([flawed, flawed, flawed, b"{}"], Counting())
+
+    fields = [result.outcome.field for result in receipt.results if isinstance(result.outcome, Rejected)]
+    place = f"/properties/a/{CLOSE_VALUES_MAX // 3 * 2}"
+    assert fields == [place, place, "/properties", "/event_type"]
 
 
 @given(batches(events_max=4))

@@ -1,61 +1,50 @@
 """One reading of JSON for us and for every consumer (adr/0008).
 
-The fast way is two passes of msgspec over the bytes: one that looks at every value, one that
-keeps each field's bytes. It refuses most of what must be refused, and a few cheap counts find
-whatever it lets through. In doubt the slow way, the standard library's parser with numbers and
-repeated names kept, looks for the exact place; where it finds no flaw, the payload is good.
+Two passes of msgspec over the bytes: one that looks at every value, one that keeps each field's
+bytes. They refuse most of what must be refused, and a few cheap counts find whatever they let
+through. In doubt `flaws` looks with another parser, and where it finds no flaw, the payload is good.
 """
 
-import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
-from itertools import islice
-from math import isinf
+from collections.abc import Callable, Iterable, Iterator, Sized
+from functools import cache
 from typing import Any, cast
 
 import msgspec
 
-from customersignal_ingest.domain.outcome import Reason, Rejected
+from customersignal_ingest.domain.flaws import Flaw, find_flaw, no_batch
+from customersignal_ingest.domain.outcome import Reason
 
 _BLANK = b" \t\r\n"
 # The longest integer that a double can hold has 309 digits, so this many digits ask for a look.
 _LONG = 309
 _MANY_DIGITS = re.compile(rb"[0-9]{%d}" % _LONG)
 _DIGIT = re.compile(rb"[0-9]")
-_ELEMENT_START = re.compile(r"[^ \t\r\n,\]}]")
-_SURROGATE = re.compile("[\ud800-\udfff]")
-_POINTER_MAX = 200
-_PLACE_BYTES_MAX = 1_000_000
+_HALF_OF_A_PAIR = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
+_UP_TO_THE_ARRAY = re.compile(rb'[ \t\r\n]*\{[ \t\r\n]*"[^"]*"[ \t\r\n]*:[ \t\r\n]*')
+_NOTHING = msgspec.Raw(b"")
+_COUNTED_MAX = 10_000
 
 _values = msgspec.json.Decoder().decode
 _bytes_by_field = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_slices_by_field = msgspec.json.Decoder(dict[str, list[msgspec.Raw]]).decode
 _to_json = msgspec.json.Encoder().encode
 
 
-class Flaw(Exception):
-    """The JSON is not acceptable; says why, and where."""
-
-    def __init__(self, rejected: Rejected) -> None:
-        """Carry the rejection that follows from the flaw."""
-        super().__init__(rejected.reason)
-        self.rejected = rejected
-
-
-def read_object(payload: bytes, /, *, depth_max: int) -> tuple[dict[str, Any], dict[str, bytes]]:
+def read_object(payload: bytes, /, *, depth_max: int, closely: bool = True) -> tuple[dict[str, Any], dict[str, bytes]]:
     """Return one JSON object twice: its fields' values, and the bytes of each field as sent.
 
     `depth_max` bounds the nesting of each field's value; the value itself is level 1.
-    Raises `Flaw` for anything that is not strict JSON, and for a field that is there twice.
+    Raises `Flaw` for anything that is not strict JSON, and for a field that is there twice; its
+    pointer is to the exact place with `closely`, which costs time.
     """
     try:
         values, sent = _values(payload), _bytes_by_field(payload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise find_flaw(payload, depth_max=depth_max) or _unreadable() from None
+        raise find_flaw(payload, depth_max=depth_max, closely=closely) or _unreadable() from None
     punctuation = 4 * len(sent) + 1 if sent else 2
     good = _adds_up(payload, sent, sent.values(), punctuation) and not _suspicious(payload)
     if not good or _is_too_deep(payload, values, depth_max):
-        flaw = find_flaw(payload, depth_max=depth_max)
+        flaw = find_flaw(payload, depth_max=depth_max, closely=closely)
         if flaw is not None:
             raise flaw
     return values, cast("dict[str, bytes]", sent)  # A Raw has a length, joins and compares as bytes do.
@@ -69,17 +58,18 @@ def read_slices(body: bytes, name: str, /, *, most: int) -> list[bytes]:
     Raises `Flaw`: `MALFORMED_JSON` or `TOO_DEEP` where the body can't be read at all, else
     `INVALID_REQUEST`.
     """
-    if _is_crowded(body, most) and (first := _first_slices(body, name, most + 1)):
-        return first
     try:
         body.decode()
-        fields = _slices_by_field(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return _slices_the_slow_way(body, name, most)
-    slices = fields.get(name, [])
-    if fields.keys() != {name} or not _adds_up(body, fields, slices, 7 + max(0, len(slices) - 1)):
-        return _slices_the_slow_way(body, name, most)
-    return [bytes(element) for element in slices]
+        slices = _slices(body, name, most)
+    except msgspec.ValidationError:
+        raise no_batch(body, name, reason=Reason.INVALID_REQUEST) from None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise no_batch(body, name, reason=Reason.MALFORMED_JSON) from None
+    except RecursionError:
+        raise no_batch(body, name, reason=Reason.TOO_DEEP) from None
+    if len(slices) <= most and not _adds_up(body, [name], slices, 7 + max(0, len(slices) - 1)):
+        _refuse_repeated(body, name)
+    return slices
 
 
 def join_object(fields: Iterator[tuple[str, bytes]], /) -> bytes:
@@ -87,36 +77,8 @@ def join_object(fields: Iterator[tuple[str, bytes]], /) -> bytes:
     return b"{%s}" % b",".join(_to_json(name) + b":" + value for name, value in fields)
 
 
-def find_flaw(payload: bytes, /, *, depth_max: int) -> Flaw | None:
-    """Look for the first flaw the slow way, and say where it is; `None` when there is none."""
-    try:
-        tree = _parse(payload)
-    except Flaw as flaw:
-        return flaw
-    if not isinstance(tree, _Object):
-        return Flaw(Rejected(Reason.FIELD_TYPE, f"an event is a JSON object, not {kind_of(tree)}", ""))
-    return _repeated(tree) or next(filter(None, (_flaw_at(*place, depth_max) for place in _walk(tree))), None)
-
-
-def kind_of(value: object, /) -> str:
-    """Name the JSON type of a value, for messages."""
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "a boolean"
-        case int() | float() | _Number():
-            return "a number"
-        case str():
-            return "a string"
-        case dict() | _Object():
-            return "an object"
-        case _:
-            return "an array"
-
-
 def _unreadable() -> Flaw:
-    return Flaw(Rejected(Reason.MALFORMED_JSON, "not JSON"))
+    return Flaw(Reason.MALFORMED_JSON, "not JSON")
 
 
 def _suspicious(payload: bytes) -> bool:
@@ -141,26 +103,6 @@ def _containers(values: Iterable[Any]) -> list[Any]:
     return [value for value in values if type(value) is dict or type(value) is list]
 
 
-def _is_crowded(body: bytes, most: int) -> bool:
-    """Tell whether an array in the body may have so many tiny elements that slicing it would cost too much.
-
-    Every element then costs more memory than the client's bytes: ten megabytes of `0,` took 700.
-    """
-    commas = body.count(b",")
-    return commas > 64 * most and len(body) < 16 * commas
-
-
-def _first_slices(body: bytes, name: str, count: int) -> list[bytes]:
-    """Return that many slices, one after the other, or none if there are fewer or anything is odd."""
-    try:
-        text = body.decode()
-        start = re.match(rf'[ \t\r\n]*{{[ \t\r\n]*"{name}"[ \t\r\n]*:[ \t\r\n]*\[', text)
-        slices = [] if start is None else list(islice(_elements(text, start.end()), count))
-    except (ValueError, RecursionError):
-        return []
-    return slices if len(slices) == count else []
-
-
 def _adds_up(payload: bytes, names: Iterable[str], values: Iterable[Sized], punctuation: int) -> bool:
     """Tell whether names, values and punctuation make up the whole payload, blanks aside.
 
@@ -177,157 +119,71 @@ def _weight(text: bytes) -> int:
     return len(text.translate(None, _BLANK))
 
 
-class _Number(str):
-    """A number as written."""
-
-    __slots__ = ()
-
-
-class _NotANumber(str):
-    """`NaN` or an infinity, which JSON does not have."""
-
-    __slots__ = ()
-
-
-class _Object(list[tuple[str, Any]]):
-    """An object with every name, repeated ones too."""
-
-    __slots__ = ()
-
-
-_AS_WRITTEN = json.JSONDecoder(
-    object_pairs_hook=_Object, parse_float=_Number, parse_int=_Number, parse_constant=_NotANumber
-)
-
-
-def _shape(constant: Callable[[str], Any]) -> json.JSONDecoder:
-    """Return a parser for who wants to know where things are: numbers become their lengths, which take no memory.
-
-    Of a large body of zeros the other one made a gigabyte, in ten seconds. `constant` is told of `NaN` and infinities.
-    """
-    return json.JSONDecoder(object_pairs_hook=_Object, parse_float=len, parse_int=len, parse_constant=constant)
-
-
-def _repeated(tree: _Object) -> Flaw | None:
-    seen: set[str] = set()
-    for name, _ in tree:
-        if name in seen:
-            return _flaw(Reason.FIELD_REPEATED, "is there twice", (name,))
-        seen.add(name)
-    return None
-
-
-def _walk(tree: Any) -> Iterator[tuple[Sequence[str], Any]]:
-    """Yield every value with its path, in the order of the text, without recursion.
-
-    The path is one list that changes on the way: with one tuple a value, a small payload of many
-    values at great depth was measured to take gigabytes.
-    """
-    path: list[str] = []
-    open_ones = [_members(tree)]
-    yield path, tree
-    while open_ones:
-        for name, value in open_ones[-1]:
-            path.append(name)
-            yield path, value
-            if isinstance(value, list):
-                open_ones.append(_members(value))
-                break
-            path.pop()
-        else:
-            open_ones.pop()
-            del path[-1:]
-
-
-def _members(value: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, _Object):
-        return iter(value)
-    return ((str(index), member) for index, member in enumerate(value)) if isinstance(value, list) else iter(())
-
-
-def _flaw_at(path: Sequence[str], value: Any, depth_max: int) -> Flaw | None:
-    match value:
-        case list() if len(path) > depth_max:
-            return _flaw(Reason.TOO_DEEP, f"is nested more than {depth_max} levels deep", path)
-        case _Object() if problem := next(filter(None, (text_problem(name) for name, _ in value)), None):
-            return _flaw(Reason.FIELD_VALUE, f"has a name with {problem}", path)
-        case _NotANumber():
-            return _flaw(Reason.MALFORMED_JSON, "is NaN or an infinity, which JSON does not have", path)
-        case _Number() if isinf(float(value)):
-            return _flaw(Reason.FIELD_VALUE, "is a number out of range", path)
-        case str() if not isinstance(value, _Number) and (problem := text_problem(value)):
-            return _flaw(Reason.FIELD_VALUE, f"is a string with {problem}", path)
-        case _:
-            return None
-
-
-def text_problem(text: str, /) -> str | None:
-    """Say what no text of ours may hold: a NUL character, or half of a surrogate pair."""
-    if "\0" in text:
-        return "a NUL character"
-    return "half of a surrogate pair" if _SURROGATE.search(text) else None
-
-
-def _flaw(reason: Reason, what: str, path: Sequence[str]) -> Flaw:
-    pointer = pointer_to(*path)
-    return Flaw(Rejected(reason, f"{pointer or 'the event'} {what}", pointer))
-
-
-def pointer_to(*path: str) -> str:
-    """Return the JSON Pointer (RFC 6901) of a path, cut at 200 characters: it is for people."""
-    whole = "".join("/" + step.replace("~", "~0").replace("/", "~1") for step in path)
-    whole = _SURROGATE.sub("\ufffd", whole).replace("\0", "\ufffd")
-    return whole if len(whole) <= _POINTER_MAX else whole[: _POINTER_MAX - 1] + "…"
-
-
-def _parse(payload: bytes, decoder: json.JSONDecoder = _AS_WRITTEN) -> Any:
+def _slices(body: bytes, name: str, most: int) -> list[bytes]:
+    """Slice the array, unread; half of a surrogate pair, which msgspec does not skip, is for an event's rules."""
+    decode = _few(name, most) if _is_crowded(body, most) else _all(name)
     try:
-        return decoder.decode(payload.decode())
-    except UnicodeDecodeError as error:
-        raise Flaw(Rejected(Reason.MALFORMED_JSON, f"not UTF-8 at byte {error.start}")) from None
-    except json.JSONDecodeError as error:
-        at = len(error.doc[: error.pos].encode())
-        raise Flaw(Rejected(Reason.MALFORMED_JSON, f"not JSON from byte {at} on")) from None
-    except RecursionError:
-        raise Flaw(Rejected(Reason.TOO_DEEP, "nested too deep to be read")) from None
+        return _bytes_of(decode(body))
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError:
+        skippable = _HALF_OF_A_PAIR.sub(rb"\\u0041", body)
+        return list(_as_sent(body, skippable, _bytes_of(decode(skippable))))
 
 
-def _slices_the_slow_way(body: bytes, name: str, most: int) -> list[bytes]:
-    strange: list[str] = []
-    tree = _parse(body, _shape(strange.append))
-    if strange:
-        raise _strange_number(body)
-    if not isinstance(tree, _Object):
-        raise _wrong_shape(f'the body is an object {{"{name}": [...]}}, not {kind_of(tree)}', "")
-    names = [field for field, _ in tree]
-    if name not in names:
-        raise _wrong_shape(f'the body has no "{name}"', pointer_to(name))
-    if repeated := _repeated(tree):
-        raise _wrong_shape(repeated.rejected.message, repeated.rejected.field)
-    if len(names) > 1:
-        other = next(field for field in names if field != name)
-        raise _wrong_shape(f'the body has "{name}" and nothing else', pointer_to(other))
-    if not isinstance(tree[0][1], list) or isinstance(tree[0][1], _Object):
-        raise _wrong_shape(f'"{name}" is an array, not {kind_of(tree[0][1])}', pointer_to(name))
-    text = body.decode()
-    return list(islice(_elements(text, text.index("[") + 1), most + 1))
+def _bytes_of(found: Any) -> list[bytes]:
+    (array,) = msgspec.structs.astuple(found)
+    elements = array if isinstance(array, list) else filter(len, msgspec.structs.astuple(array))
+    return list(map(bytes, elements))
 
 
-def _strange_number(body: bytes) -> Flaw:
-    """Say where `NaN` or an infinity is, unless it would take long to find out."""
-    tree = _parse(body) if len(body) <= _PLACE_BYTES_MAX else None
-    path = next((path for path, value in _walk(tree) if isinstance(value, _NotANumber)), ())
-    return _flaw(Reason.MALFORMED_JSON, "is NaN or an infinity, which JSON does not have", path)
+def _as_sent(body: bytes, skippable: bytes, slices: Iterable[bytes]) -> Iterator[bytes]:
+    """Cut the same places out of the body, which differs in some characters and in no place."""
+    found = _UP_TO_THE_ARRAY.match(skippable)
+    at = 0 if found is None else found.end() + 1
+    for each in slices:
+        at = skippable.index(each, at)
+        yield body[at : at + len(each)]
+        at += len(each)
 
 
-def _elements(text: str, at: int) -> Iterator[bytes]:
-    """Yield the elements of the array whose first may stand at this place, each as sent; it is taken to be JSON."""
-    decode = _shape(_NotANumber).raw_decode
-    while (found := _ELEMENT_START.search(text, at)) is not None:
-        end = decode(text, found.start())[1]
-        yield text[found.start() : end].encode()
-        at = end
+def _is_crowded(body: bytes, most: int) -> bool:
+    """Tell whether an array in the body may have so many tiny elements that slicing it would cost too much.
+
+    Every element then costs more memory than the client's bytes: ten megabytes of `0,` took 700.
+    """
+    commas = body.count(b",")
+    return commas > 64 * most and len(body) < 16 * commas
 
 
-def _wrong_shape(message: str, field: str | None) -> Flaw:
-    return Flaw(Rejected(Reason.INVALID_REQUEST, message, field))
+Decode = Callable[[bytes], Any]
+
+
+@cache
+def _all(name: str) -> Decode:
+    """Return a decoder of `{name: [...]}` alone that keeps the bytes of each element."""
+    return msgspec.json.Decoder(_only(name, list[msgspec.Raw])).decode
+
+
+@cache
+def _few(name: str, most: int) -> Decode:
+    """Return a decoder that keeps one element more than `most` of the array, and skips what comes after it."""
+    if most > _COUNTED_MAX:
+        return _all(name)
+    elements = [(f"_{number}", msgspec.Raw, _NOTHING) for number in range(most + 1)]
+    return msgspec.json.Decoder(_only(name, msgspec.defstruct("Elements", elements, array_like=True))).decode
+
+
+def _only(name: str, kind: Any) -> type[msgspec.Struct]:
+    return msgspec.defstruct("Body", [(name, kind)], forbid_unknown_fields=True)
+
+
+def _refuse_repeated(body: bytes, name: str) -> None:
+    """Raise `Flaw` unless the array begins where the first value does, and ends where the body does."""
+    skippable = _HALF_OF_A_PAIR.sub(rb"\\u0041", body)
+    (array,) = msgspec.structs.astuple(msgspec.json.decode(skippable, type=_only(name, msgspec.Raw)))
+    found = _UP_TO_THE_ARRAY.match(skippable)
+    assert found is not None
+    end = found.end() + len(array)
+    if skippable[found.end() : end] != bytes(array) or skippable[end:].strip(_BLANK) != b"}":
+        raise no_batch(body, name, reason=Reason.INVALID_REQUEST)

@@ -13,10 +13,10 @@ from functools import cache
 from hypothesis import strategies as st
 
 from customersignal_ingest.domain.event import Record
+from customersignal_ingest.domain.flaws import pointer_to
 from customersignal_ingest.domain.key import Tenant
 from customersignal_ingest.domain.outcome import Reason
 from customersignal_ingest.domain.rules import IDEMPOTENCY_KEY_MAX, TEXT_MAX, Limits
-from customersignal_ingest.domain.strict_json import pointer_to
 from customersignal_ingest.testing.faults import FAULTS
 
 Members = list[tuple[str, str]]

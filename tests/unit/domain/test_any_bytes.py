@@ -5,8 +5,9 @@ from datetime import UTC, datetime
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from customersignal_ingest.domain.flaws import Flaw
 from customersignal_ingest.domain.rules import Limits, parse_event
-from customersignal_ingest.domain.strict_json import Flaw, read_slices
+from customersignal_ingest.domain.strict_json import read_slices
 from customersignal_ingest.testing.strategies import ACME, broken_events, events, json_like, json_objects, json_values
 from tests.hostile.oracles import about_event, about_slices
 

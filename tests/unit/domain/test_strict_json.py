@@ -8,10 +8,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from customersignal_ingest.domain import strict_json
+from customersignal_ingest.domain import flaws
+from customersignal_ingest.domain.flaws import CLOSE_VALUES_MAX, Flaw, find_flaw, pointer_to
 from customersignal_ingest.domain.outcome import Reason, Rejected
-from customersignal_ingest.domain.strict_json import Flaw, find_flaw, join_object, pointer_to, read_object, read_slices
+from customersignal_ingest.domain.strict_json import join_object, read_object, read_slices
 from customersignal_ingest.testing.strategies import json_like, json_objects, json_values
+from tests.hostile.oracles import as_written
 
 DEPTH_MAX = 4
 
@@ -23,16 +25,9 @@ def read(payload: bytes) -> tuple[dict[str, Any], dict[str, bytes]] | Rejected:
         return flaw.rejected
 
 
-def slices(body: bytes) -> list[bytes] | Rejected:
+def slices(body: bytes, *, most: int = 2_000) -> list[bytes] | Rejected:
     try:
-        return read_slices(body, "events", most=2_000)
-    except Flaw as flaw:
-        return flaw.rejected
-
-
-def slices_the_slow_way(body: bytes) -> list[bytes] | Rejected:
-    try:
-        return strict_json._slices_the_slow_way(body, "events", 2_000)
+        return read_slices(body, "events", most=most)
     except Flaw as flaw:
         return flaw.rejected
 
@@ -142,25 +137,26 @@ def test_slices_are_the_elements_as_sent(elements: list[str], name: str, blank: 
         assert slices(body) == [element.strip(" \t\r\n").encode() for element in elements]
 
 
-@given(st.lists(json_values(3), max_size=4), NAMES, BLANKS)
-def test_both_ways_of_slicing_agree_on_good_bodies(elements: list[str], name: str, blank: str) -> None:
-    body = batch(elements, name, blank)
-    assert slices(body) == slices_the_slow_way(body)
-
-
 @given(st.lists(json_like(), max_size=3))
 @example([b'"\\x"'])
 @example([b'"\x01"'])
 @example([b"01"])
 @example([b'"\\ud800"', b"1e400"])
+@example([b'"\\\\ud800"', b'"\\ud83d\\ude00"'])
+@example([b'"\\uDFFF]"', b'{"\\ud800":"\\ud800"}', b'"\\ud800"'])
 @example([b"NaN"])
 @example([b'"]'])
 @example([b"\xff"])
 @example([b'"\xff"'])
 @example([b"[" * 3000 + b"]" * 3000])
-def test_both_ways_of_slicing_agree_on_anything(elements: list[bytes]) -> None:
+def test_a_body_is_sliced_if_and_only_if_others_can_read_it(elements: list[bytes]) -> None:
     body = b'{"events":[%s]}' % b",".join(elements)
-    assert slices(body) == slices_the_slow_way(body)
+    found = slices(body)
+    tree = as_written(body)
+    if isinstance(found, Rejected):
+        assert tree is None or [name for name, _ in tree] != ["events"]
+    else:
+        assert [as_written(each) for each in found] == tree[0][1]
 
 
 @given(json_like())
@@ -201,7 +197,7 @@ def test_an_empty_array_has_no_slices() -> None:
 
 def test_many_values_at_great_depth_take_little_memory() -> None:
     walked = 0
-    for path, _ in strict_json._walk(strict_json._parse(b"[" * 200 + b"1," * 20_000 + b"1" + b"]" * 200)):
+    for path, _ in flaws._walk(flaws._read(b"[" * 200 + b"1," * 20_000 + b"1" + b"]" * 200, flaws._AS_WRITTEN)):
         walked += 1
         assert len(path) <= 200
     assert walked == 200 + 20_001
@@ -226,28 +222,62 @@ def test_of_far_too_many_elements_only_some_are_sliced() -> None:
     assert read_slices(CROWDED, "events", most=100) == [b"0"] * 101
 
 
+def test_where_a_million_events_are_allowed_all_elements_are_sliced() -> None:
+    assert len(read_slices(CROWDED, "events", most=1_000_000)) == 200_001
+
+
 @pytest.mark.parametrize(
-    "body",
+    ("body", "reason"),
     [
-        b'{"events":[1],"more":[' + b"0," * 200_000 + b"0]}",
-        b'{"more":[' + b"0," * 200_000 + b'0],"events":[1]}',
-        b'{"events":[0' + b",0" * 200_000,
-        b'{"events":[' + b"0," * 50,
+        (b'{"events":[1],"more":[' + b"0," * 200_000 + b"0]}", Reason.INVALID_REQUEST),
+        (b'{"more":[' + b"0," * 200_000 + b'0],"events":[1]}', Reason.INVALID_REQUEST),
+        (b'{"events":[1],"events":[' + b"[0,0]," * 200_000 + b"0]}", None),
+        (b'{"events":[' + b"[0,0]," * 200_000 + b'0],"events":[1]}', Reason.INVALID_REQUEST),
+        (b'{"events":{' + b'"a":0,' * 200_000 + b'"a":0}}', Reason.INVALID_REQUEST),
+        (b"[" + b"0," * 200_000 + b"0]", Reason.INVALID_REQUEST),
+        (b'{"events":[0' + b",0" * 200_000, Reason.MALFORMED_JSON),
+        (b'{"events":[' + b"0," * 200_000 + b"NaN]}", Reason.MALFORMED_JSON),
+        (b'{"events":[' + b"0," * 200_000 + b'"\xff"]}', Reason.MALFORMED_JSON),
+        (b'{"events":[' + b"0," * 200_000 + b"[" * 3_000 + b"]" * 3_000 + b"]}", Reason.TOO_DEEP),
+        (b'{"events":[' + b"0," * 50, Reason.MALFORMED_JSON),
     ],
-    ids=["another_field_after", "another_field_before", "no_end", "short_without_end"],
 )
-def test_a_crowded_body_is_never_taken_for_a_good_batch(body: bytes) -> None:
-    try:
-        found = read_slices(body, "events", most=100)
-    except Flaw:
-        return
-    assert len(found) > 100
+def test_a_crowded_body_is_never_taken_for_a_good_batch(body: bytes, reason: Reason | None) -> None:
+    outcome = slices(body, most=100)
+
+    assert (outcome.reason if isinstance(outcome, Rejected) else None) == reason
+    assert isinstance(outcome, Rejected) or len(outcome) > 100
 
 
 def test_a_crowded_body_with_few_elements_is_sliced_like_any_other() -> None:
     element = b"[" + b"0," * 200_000 + b"0]"
 
-    assert read_slices(b'{"events":[' + element + b"]}", "events", most=100) == [element]
+    for events in (b'"events"', b'"\\u0065vents"', b' "events" '):
+        assert read_slices(b"{%s:[%s , 1]}" % (events, element), "events", most=100) == [element, b"1"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        CROWDED,
+        CROWDED.replace(b"events", b"others"),
+        CROWDED.replace(b"events", b"\\u0065vents"),
+        CROWDED[:-1] + b',"more":1}',
+        CROWDED[:-2],
+        CROWDED.replace(b'["', b"[["),
+        b"{%s}" % b",".join([b'"a":0'] * 200_000),
+        b'{"events":[[%s]]}' % b",".join([b"[]"] * 200_000),
+    ],
+    ids=["good", "another_name", "escaped_name", "more", "no_end", "not_closed", "not_in_an_array", "one_element"],
+)
+def test_a_crowded_body_takes_no_more_memory_than_a_few_of_its_size(body: bytes) -> None:
+    slices(body, most=100)  # What is made once is made by now.
+    tracemalloc.start()
+    slices(body, most=100)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert peak < 4 * len(body)
 
 
 def test_of_far_too_many_elements_under_a_name_with_escapes_only_some_are_sliced() -> None:
@@ -265,23 +295,74 @@ def test_of_far_too_many_elements_under_a_name_with_escapes_only_some_are_sliced
 )
 def test_a_body_of_the_wrong_shape_takes_little_memory_to_refuse(body: bytes) -> None:
     tracemalloc.start()
-    try:
-        with pytest.raises(Flaw) as flaw:
-            read_slices(body, "events", most=100)
-        _, peak_bytes = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
+    outcome = slices(body, most=100)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
 
-    assert flaw.value.rejected.reason is Reason.INVALID_REQUEST
-    assert peak_bytes < 15 * len(body)
+    assert isinstance(outcome, Rejected)
+    assert outcome.reason is Reason.INVALID_REQUEST
+    assert peak < 4 * len(body)
 
 
-@pytest.mark.parametrize(("more", "field"), [(b"", "/events/0/a"), (b" " * 1_000_000, "")])
-def test_a_number_that_json_does_not_have_is_pointed_to_unless_that_takes_long(more: bytes, field: str) -> None:
-    with pytest.raises(Flaw) as flaw:
-        read_slices(b'{"events":[{"a":NaN}]}' + more, "events", most=100)
+@pytest.mark.parametrize(("more", "field"), [(b"", "/events/0/a"), (b",0" * CLOSE_VALUES_MAX, None)])
+def test_a_number_that_json_does_not_have_is_pointed_to_unless_that_takes_long(more: bytes, field: str | None) -> None:
+    outcome = slices(b'{"events":[{"a":NaN}%s]}' % more)
 
-    assert (flaw.value.rejected.reason, flaw.value.rejected.field) == (Reason.MALFORMED_JSON, field)
+    assert isinstance(outcome, Rejected)
+    assert (outcome.reason, outcome.field) == (Reason.MALFORMED_JSON, field)
+
+
+def test_half_a_pair_is_sliced_as_it_was_sent() -> None:
+    elements = [b'"\\ud800"', b'"A"', b'"\\u0041"', b'"\\\\udc00"', b'{"\\uDBFF":["\\ud83d\\ude00"]}', b'"\\ud800"']
+
+    assert read_slices(b' { "events" : [ %s ] } ' % b" , ".join(elements), "events", most=9) == elements
+
+
+@given(json_like(), st.booleans())
+@example(b'{"a":1,"b":{"c":["\\u0000"]}}', True)
+@example(b'{"a":1,"a":NaN}', True)
+@example(b'{"a":"\\u0000","b":NaN}', False)
+@example(b'{"a":[[[[[]]]]],"b":NaN}', True)
+@example(b'{"a":NaN,"b":"\\', True)
+def test_the_close_look_agrees_with_the_rough_one(payload: bytes, object_around: bool) -> None:
+    payload = b'{"a":%s}' % payload if object_around else payload
+    close, rough = (find_flaw(payload, depth_max=DEPTH_MAX, closely=closely) for closely in (True, False))
+
+    if close is None or rough is None:
+        assert close is rough
+    else:
+        assert close.rejected.reason is rough.rejected.reason
+        assert (close.rejected.field or "").startswith(rough.rejected.field or "")
+
+
+BIG = b"0," * CLOSE_VALUES_MAX
+
+
+@pytest.mark.parametrize(
+    ("inner", "reason", "field"),
+    [
+        (b'"\\u0000"', Reason.FIELD_VALUE, "/a"),
+        (b'"\\ud800"', Reason.FIELD_VALUE, "/a"),
+        (b'{"\\u0000":1}', Reason.FIELD_VALUE, "/a"),
+        (b"1e400", Reason.FIELD_VALUE, "/a"),
+        (b"-" + b"9" * 309, Reason.FIELD_VALUE, "/a"),
+        (b"9" * 5_000, Reason.FIELD_VALUE, "/a"),
+        (b"[[[[]]]]", Reason.TOO_DEEP, "/a"),
+        (b"NaN", Reason.MALFORMED_JSON, None),
+        (b"-Infinity", Reason.MALFORMED_JSON, None),
+        (b"01", Reason.MALFORMED_JSON, None),
+    ],
+)
+def test_of_very_many_values_the_field_is_named(inner: bytes, reason: Reason, field: str | None) -> None:
+    outcome = read(b'{"b":1,"a":[%s%s]}' % (BIG, inner))
+
+    assert isinstance(outcome, Rejected)
+    assert (outcome.reason, outcome.field) == (reason, field)
+
+
+@pytest.mark.parametrize("inner", [b'"\\\\u0000"', b"9" * 308, b'"' + b"9" * 400 + b'"', b"[[[]]]", b"1e-400"])
+def test_very_many_good_values_are_good(inner: bytes) -> None:
+    assert not isinstance(read(b'{"\\u0062":1,"a":[%s%s]}' % (BIG, inner)), Rejected)
 
 
 def test_many_containers_side_by_side_are_not_deep() -> None:

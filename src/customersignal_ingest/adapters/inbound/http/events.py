@@ -11,10 +11,11 @@ from customersignal_ingest.adapters.inbound.http.body import BodyReader, Bound
 from customersignal_ingest.adapters.inbound.http.exchange import Exchange, exchange_of
 from customersignal_ingest.adapters.inbound.http.problem import Code, Problem
 from customersignal_ingest.domain.errors import Unavailable
+from customersignal_ingest.domain.flaws import Flaw
 from customersignal_ingest.domain.key import Tenant
 from customersignal_ingest.domain.outcome import NotStored, Reason, Receipt, Refused, Rejected, Unknown
 from customersignal_ingest.domain.rules import Payload
-from customersignal_ingest.domain.strict_json import Flaw, read_slices
+from customersignal_ingest.domain.strict_json import read_slices
 from customersignal_ingest.ingest import Authenticate, Ingest
 from customersignal_ingest.policies import Admission
 
