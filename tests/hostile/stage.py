@@ -24,6 +24,8 @@ from tests.hostile.words import KEYS, PRIVATE, SECRET
 from tests.integration.servers.service import Service
 
 BODY_READ_TIMEOUT_S = 3
+TENANT = "acme"
+"""Whose the key of that name is, and the one that is bound to a project."""
 PEPPER = secrets.token_hex(32)
 
 
@@ -72,9 +74,10 @@ class Stage:
         ]
 
     def logged(self) -> Counter[int]:
-        """Return how many requests ended with each status, as the log has it."""
+        """Return how many requests ended with each status, as the log has it, those for its health aside."""
         lines = map(_parsed, (self.service.folder / "out.txt").read_bytes().splitlines())
-        return Counter(line["http.response.status_code"] for line in lines if line.get("message") == "request")
+        asked = [line for line in lines if line.get("message") == "request" and "/health" not in line["http.route"]]
+        return Counter(line["http.response.status_code"] for line in asked)
 
     def files(self) -> int:
         """Return how many file descriptors it has open."""
@@ -110,14 +113,14 @@ async def _make_keys(url: str) -> dict[str, bytes]:
     pepper = PEPPER.encode()
     try:
         await store.migrate()
-        for tenant_id in ("acme", "other"):
+        for tenant_id in (TENANT, "other"):
             await store.create_tenant(tenant_id)
         made = {
-            "key": await make_key(store, pepper, tenant_id="acme"),
+            "key": await make_key(store, pepper, tenant_id=TENANT),
             "other": await make_key(store, pepper, tenant_id="other"),
-            "bound": await make_key(store, pepper, tenant_id="acme", project_id="shop"),
-            "revoked": await make_key(store, pepper, tenant_id="acme"),
-            "expired": await make_key(store, pepper, tenant_id="acme", expires_in=timedelta()),
+            "bound": await make_key(store, pepper, tenant_id=TENANT, project_id="shop"),
+            "revoked": await make_key(store, pepper, tenant_id=TENANT),
+            "expired": await make_key(store, pepper, tenant_id=TENANT, expires_in=timedelta()),
         }
         await store.revoke(made["revoked"].key.key_id, datetime.now(UTC))
     finally:

@@ -1,6 +1,7 @@
 """The description of the API agrees with the API."""
 
 import json
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from html.parser import HTMLParser
@@ -117,6 +118,23 @@ def test_operation_ids_are_unique() -> None:
     names = [operation["operationId"] for _, _, operation in operations()]
 
     assert len(names) == len(set(names))
+
+
+def test_the_document_has_every_rule_of_a_moment_that_it_has_words_for() -> None:
+    timestamp = DOCUMENT["components"]["schemas"]["Event"]["properties"]["timestamp"]
+
+    assert (timestamp["format"], timestamp["minLength"], timestamp["maxLength"]) == ("date-time", 1, 200)
+    assert [
+        year for year in ("1969", "1970", "1999", "2000", "9999") if re.search(timestamp["pattern"], f"{year}-")
+    ] == [*("1970", "1999", "2000", "9999")]
+
+
+def test_no_header_is_promised_to_be_refused_that_is_only_replaced() -> None:
+    parameters = {each["name"]: each["schema"] for each in DOCUMENT["paths"]["/v1/events"]["post"]["parameters"]}
+
+    assert parameters["X-Request-Id"] == {"type": "string"}
+    assert parameters["Idempotency-Key"]["maxLength"] == 128
+    assert "Content-Encoding" not in parameters
 
 
 @pytest.mark.anyio

@@ -13,8 +13,10 @@ import msgspec
 
 from customersignal_ingest.adapters.inbound.http import answers, schema
 from customersignal_ingest.adapters.inbound.http.answers import CODES
+from customersignal_ingest.adapters.inbound.http.encodings import DECODERS
 from customersignal_ingest.adapters.inbound.http.problem import Code, Problem
 from customersignal_ingest.domain.outcome import NotStored, Outcome, Reason, Receipt, Rejected, Result, Stored, Unknown
+from customersignal_ingest.domain.rules import IDEMPOTENCY_KEY_MAX
 from customersignal_ingest.health import Health
 from customersignal_ingest.version import __version__
 
@@ -34,6 +36,11 @@ _EVENT_WITH_ALL: Json = {
 _STORED = Stored("events_raw", 3, 1289)
 _REJECTED = Rejected(Reason.FIELD_REQUIRED, "timestamp is required", "/timestamp")
 _BYTES_MAX = 900_000
+
+# Without blanks at its ends, which belong to no header's value.
+_PRINTABLE: Json = {"minLength": 1, "maxLength": IDEMPOTENCY_KEY_MAX, "pattern": "^[!-~]([ -~]*[!-~])?$"}
+# No parameter: a generated client would set one and not compress.
+_COMPRESSED = f"May be compressed: `Content-Encoding` is then {' or '.join(f'`{name}`' for name in DECODERS)}."
 
 _DETAILS: Mapping[Code, Json] = {
     **{Code(reason): {"field": "/timestamp"} for reason in Reason if reason.startswith("FIELD")},
@@ -125,7 +132,7 @@ def _single() -> Json:
         "description": "202 means stored. The body is the event.",
         "security": [{"apiKey": []}, {"bearer": []}],
         "parameters": [
-            _parameter("Idempotency-Key", "Stands for the field idempotency_key.", {"maxLength": 128}),
+            _parameter("Idempotency-Key", "Stands for the field idempotency_key.", _PRINTABLE),
             *_parameters_of_both(),
         ],
         "requestBody": _request("Event", {"small": _EVENT, "with everything": _EVENT_WITH_ALL}),
@@ -241,7 +248,7 @@ def _text(media_type: str, text: str) -> Json:
 
 
 def _request(model: str, examples: Mapping[str, Json]) -> Json:
-    return {"required": True, "content": {"application/json": _content(model, examples)}}
+    return {"description": _COMPRESSED, "required": True, "content": {"application/json": _content(model, examples)}}
 
 
 def _content(model: str, examples: Mapping[str, Json]) -> Json:
@@ -262,7 +269,6 @@ def _parameter(name: str, text: str, rule: Json) -> Json:
 
 def _parameters_of_both() -> list[Json]:
     return [
-        _parameter("Content-Encoding", "How the body is compressed.", {"enum": ["gzip", "zstd", "identity"]}),
         _parameter("traceparent", "W3C trace context; a valid one goes into the record's headers.", {}),
-        _parameter("X-Request-Id", "Your id for the request.", {"pattern": "^[A-Za-z0-9._-]{1,64}$"}),
+        _parameter("X-Request-Id", _HEADERS["X-Request-Id"], {}),
     ]

@@ -23,7 +23,8 @@ IdempotencyKey = Annotated[str, Field(min_length=1, max_length=IDEMPOTENCY_KEY_M
 Moment = Annotated[
     str,
     AfterValidator(_moment),
-    Field(min_length=1, max_length=TEXT_MAX, pattern=_FROM_1970, json_schema_extra={"format": "date-time"}),
+    # As a pattern of its own it would be lost behind the validator.
+    Field(min_length=1, max_length=TEXT_MAX, json_schema_extra={"format": "date-time", "pattern": _FROM_1970}),
 ]
 
 
