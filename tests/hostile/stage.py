@@ -57,11 +57,15 @@ class Stage:
     def stored(self) -> dict[str | None, list[bytes]]:
         """Return the values in the log by the trace that they carry, read without any code of the service."""
         found: dict[str | None, list[bytes]] = {}
-        file = self.service.folder / "data/events.db"
-        with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as log:
+        with closing(self._log()) as log:
             for headers, value in log.execute("SELECT headers, value FROM log ORDER BY sequence"):
                 found.setdefault(dict(json.loads(headers)).get("traceparent"), []).append(value)
         return found
+
+    def stored_count(self) -> int:
+        """Return how many records are in the log."""
+        with closing(self._log()) as log:
+            return int(log.execute("SELECT count(*) FROM log").fetchone()[0])
 
     def leaks(self) -> list[str]:
         """Return what log and metrics say that they must not."""
@@ -86,6 +90,9 @@ class Stage:
     def memory_mib(self) -> float:
         """Return what it holds in memory."""
         return float(self.process.memory_info().rss) / 2**20
+
+    def _log(self) -> sqlite3.Connection:
+        return sqlite3.connect(f"file:{self.service.folder}/data/events.db?mode=ro", uri=True)
 
 
 @contextmanager
