@@ -30,6 +30,7 @@ from customersignal_ingest.policies import Admission, CachedKeys, Deadline
 from customersignal_ingest.ports import EventPublisher, KeyRepository, Transport
 from customersignal_ingest.registry import AdapterSettings, open_url
 from customersignal_ingest.settings import Settings
+from customersignal_ingest.turns import Turns
 from customersignal_ingest.version import __version__
 
 if TYPE_CHECKING:
@@ -116,7 +117,8 @@ def _ping_of(adapter: object) -> Callable[[], Coroutine[Any, Any, None]]:
 def _ingest(publisher: EventPublisher, settings: Settings, metrics: Metrics) -> Ingest:
     in_force = settings.in_force
     limits = Limits(event_bytes_max=in_force.event_bytes_max, depth_max=in_force.depth_max)
-    bound = partial(ingest, publisher=publisher, now=utc_now, new_id=FreshIds(os.urandom), limits=limits)
+    new_id = FreshIds(os.urandom)
+    bound = partial(ingest, publisher=publisher, now=utc_now, new_id=new_id, limits=limits, turn=Turns())
     return Counted(bound, metrics)
 
 

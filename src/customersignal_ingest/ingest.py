@@ -8,18 +8,27 @@ A transport (HTTP, standard input, yours) first turns an API key into a `Tenant`
 event is decided here, once, for all transports.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Protocol
 
 from customersignal_ingest.domain.errors import KeyProblem, Unauthenticated
-from customersignal_ingest.domain.event import IngestEvent, encode
+from customersignal_ingest.domain.event import IngestEvent, Record, encode
 from customersignal_ingest.domain.flaws import CLOSE_VALUES_MAX
 from customersignal_ingest.domain.key import Tenant, digest
 from customersignal_ingest.domain.outcome import Receipt, Rejected, settle
 from customersignal_ingest.domain.rules import Limits, Payload, parse_event
 from customersignal_ingest.ports import EventPublisher, KeyRepository
+
+Turn = Callable[[int], Awaitable[None]]
+"""Asked before each stretch of work, with its size in bytes; returns when it may be done."""
+STRETCH_BYTES = 16 * 1024
+"""So many bytes of payloads, or one larger payload, are worked on without a pause."""
+
+
+async def at_once(_: int, /) -> None:
+    """Let any amount of work be done at once: the `Turn` of those whom nobody waits beside."""
 
 
 async def ingest(
@@ -31,6 +40,7 @@ async def ingest(
     now: Callable[[], datetime],
     new_id: Callable[[datetime], str],
     limits: Limits,
+    turn: Turn = at_once,
     idempotency_key: str | None = None,
     traceparent: str | None = None,
 ) -> Receipt:
@@ -50,22 +60,9 @@ async def ingest(
         idempotency_key=idempotency_key,
         traceparent=traceparent,
     )
-    parsed = list(_each(parse, payloads))
-    records = [encode(event) for event in parsed if isinstance(event, IngestEvent)]
+    parsed, records = await _parsed(payloads, parse, turn)
     outcomes = await publisher.publish(records) if records else ()
     return settle(received_at, parsed, outcomes)
-
-
-def _each(
-    parse: Callable[..., IngestEvent | Rejected], payloads: Iterable[Payload]
-) -> Iterator[IngestEvent | Rejected]:
-    """Parse payload by payload, and stop looking for exact places once enough was looked through for them."""
-    looked = 0
-    for payload in payloads:
-        outcome = parse(payload, closely=looked <= CLOSE_VALUES_MAX)
-        if isinstance(outcome, Rejected):
-            looked += payload.count(b",")
-        yield outcome
 
 
 async def authenticate(
@@ -113,3 +110,33 @@ class Authenticate(Protocol):
     async def __call__(self, api_key: str | None, /) -> Tenant:
         """Authenticate, as described there."""
         ...
+
+
+_Parsed = IngestEvent | Rejected
+
+
+async def _parsed(
+    payloads: Sequence[Payload], parse: Callable[..., _Parsed], turn: Turn
+) -> tuple[list[_Parsed], list[Record]]:
+    """Parse and encode, stretch by stretch, and once enough was looked through, no longer look closely for flaws."""
+    parsed: list[_Parsed] = []
+    records: list[Record] = []
+    looked_through = 0
+    for stretch in _stretches(payloads):
+        await turn(sum(map(len, stretch)))
+        events = [parse(payload, closely=looked_through <= CLOSE_VALUES_MAX) for payload in stretch]
+        good = [encode(event) for event in events if isinstance(event, IngestEvent)]
+        if len(good) < len(events):
+            looked_through += sum(payload.count(b",") for payload in stretch)
+        parsed += events
+        records += good
+    return parsed, records
+
+
+def _stretches(payloads: Sequence[Payload]) -> Iterator[Sequence[Payload]]:
+    start = size_bytes = 0
+    for end, payload in enumerate(payloads, 1):
+        size_bytes += len(payload)
+        if size_bytes >= STRETCH_BYTES or end == len(payloads):
+            yield payloads[start:end]
+            start, size_bytes = end, 0

@@ -17,7 +17,7 @@ from customersignal_ingest.domain.flaws import CLOSE_VALUES_MAX
 from customersignal_ingest.domain.key import ApiKey, Digest, Tenant, digest
 from customersignal_ingest.domain.outcome import Outcome, Receipt, Rejected, Stored
 from customersignal_ingest.domain.rules import Limits
-from customersignal_ingest.ingest import authenticate, ingest
+from customersignal_ingest.ingest import STRETCH_BYTES, Turn, at_once, authenticate, ingest
 from customersignal_ingest.testing.strategies import ACME, BrokenEvent, ValidEvent, batches
 
 AT = datetime(2026, 11, 23, 10, tzinfo=UTC)
@@ -36,11 +36,11 @@ class Counting:
         return await self.log.publish(records)
 
 
-def ingested(payloads: Sequence[bytes], publisher: Counting) -> Receipt:
+def ingested(payloads: Sequence[bytes], publisher: Counting, *, turn: Turn = at_once) -> Receipt:
     async def receipt() -> Receipt:
-        ids = iter(range(10_000))
+        ids = (str(number) for number in range(10_000))
         return await ingest(
-            ACME, payloads, publisher=publisher, now=lambda: AT, new_id=lambda _: str(next(ids)), limits=Limits()
+            ACME, payloads, publisher=publisher, now=lambda: AT, new_id=lambda _: next(ids), limits=Limits(), turn=turn
         )
 
     result = run(receipt())
@@ -64,6 +64,20 @@ def test_exact_places_are_looked_for_until_enough_was_looked_through() -> None:
     fields = [result.outcome.field for result in receipt.results if isinstance(result.outcome, Rejected)]
     place = f"/properties/a/{CLOSE_VALUES_MAX // 3 * 2}"
     assert fields == [place, place, "/properties", "/event_type"]
+
+
+def test_a_turn_is_waited_for_before_each_stretch_of_payloads() -> None:
+    large = GOOD.replace(b"{}", b'{"a":"' + b"a" * STRETCH_BYTES + b'"}')
+    asked: list[int] = []
+
+    async def turn(size_bytes: int) -> None:
+        asked.append(size_bytes)
+
+    receipt = ingested([GOOD, large, b"[]", GOOD, large, GOOD], Counting(), turn=turn)
+
+    small = len(GOOD)
+    assert asked == [small + len(large), 2 + small + len(large), small]
+    assert [type(result.outcome) for result in receipt.results] == [Stored, Stored, Rejected, Stored, Stored, Stored]
 
 
 @given(batches(events_max=4))

@@ -24,6 +24,7 @@ from customersignal_ingest.metrics import Counted, Metrics
 from customersignal_ingest.policies import Admission
 from customersignal_ingest.testing.faults import FaultyPublisher
 from customersignal_ingest.testing.planted import API_KEY, PROPERTY, SESSION_ID, USER_ID
+from customersignal_ingest.turns import Turns
 from tests.leaks import lines_as_text, watch
 
 KEY = API_KEY
@@ -132,6 +133,7 @@ class Service:
             now=lambda: RECEIVED_AT,
             new_id=lambda _: f"id-{next(ids)}",
             limits=Limits(event_bytes_max=self.limits.event_bytes_max),
+            turn=Turns(),
         )
         self.app = create_app(
             ingest=Counted(core, self.metrics),

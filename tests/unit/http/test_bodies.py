@@ -207,6 +207,17 @@ async def test_bytes_beyond_what_may_be_in_flight_are_503_before_they_are_read()
     assert reply.headers["retry-after"].isdigit()
 
 
+@pytest.mark.parametrize("path", [SINGLE, BATCH])
+async def test_where_no_event_more_may_be_in_flight_the_answer_is_503_before_the_body_is_read(path: str) -> None:
+    service = Service(admission=Admission(events_max=2, bytes_max=1 << 20, tenant_share=1.0))
+    service.admission.take("other", 2, 0)
+
+    reply = await send(service, b"", path=path, then="stall", content_length="101")
+
+    assert (reply.status, reply.code) == (503, "NOT_STORED")
+    assert (service.admission.events, service.admission.bytes) == (2, 0)
+
+
 @pytest.mark.parametrize("headers", [{}, {"content_encoding": "gzip"}])
 async def test_bytes_count_as_they_come_when_nothing_is_announced(headers: dict[str, str]) -> None:
     service = Service(admission=Admission(events_max=10, bytes_max=500, tenant_share=1.0))

@@ -4,6 +4,7 @@ import gzip
 import time
 import zlib
 from collections.abc import Callable
+from random import Random
 
 import pytest
 import zstandard
@@ -42,7 +43,7 @@ def bodies() -> st.SearchStrategy[bytes]:
     """Texts that compress well or not at all, with sizes around those of the decoders' steps."""
     sizes = st.integers(0, 300) | st.integers(1, 4).flatmap(lambda n: st.integers(n * KIB_64 - 5, n * KIB_64 + 5))
     repeated = st.builds(lambda piece, size: (piece * (size + 1))[:size], st.binary(min_size=1, max_size=50), sizes)
-    return repeated | st.randoms(use_true_random=False).flatmap(lambda r: sizes.map(r.randbytes))
+    return repeated | st.builds(lambda seed, size: Random(seed).randbytes(size), st.integers(0, 2**32), sizes)
 
 
 @encodings

@@ -68,9 +68,10 @@ class EventRoutes:
         encoding = _encoding(exchange)
         _refuse_idempotency_header(exchange)
         with self._admission.lease(tenant.tenant_id) as lease:
+            lease.take(events=1)  # Where there is no room for one, nothing is read.
             body = await self._batch_body.read(receive, exchange, lease, encoding)
             payloads = _split(body, self._limits.batch_events_max)
-            lease.take(events=len(payloads))
+            lease.take(events=len(payloads) - 1)
             receipt = await self._store(exchange, tenant, payloads)
             listed = asked.wants_representation(exchange.headers)
             bytes_max = self._limits.event_bytes_max
