@@ -84,12 +84,12 @@ def interval(some: Sequence[float], others: Sequence[float]) -> tuple[float, flo
     return draws[int(DRAWS * 0.025)], draws[int(DRAWS * 0.975)]
 
 
-def flood(port: int, rate: float, over: Event, told: "Queue[int]") -> None:
-    """Try so many keys a second, until it is over; tell how many were refused."""
+def flood(port: int, rate: float, over: Event, told: "Queue[float]") -> None:
+    """Try so many keys a second, until it is over; tell how many a second were refused."""
     told.put(asyncio.run(_flood(port, rate, over)))
 
 
-async def _flood(port: int, rate: float, over: Event) -> int:
+async def _flood(port: int, rate: float, over: Event) -> float:
     numbers, began_s = count(), time.monotonic()
 
     async def one() -> int:
@@ -107,7 +107,8 @@ async def _flood(port: int, rate: float, over: Event) -> int:
         writer.close()
         return refused
 
-    return sum(await asyncio.gather(*(one() for _ in range(CONNECTIONS))))
+    refused = sum(await asyncio.gather(*(one() for _ in range(CONNECTIONS))))
+    return refused / (time.monotonic() - began_s)
 
 
 def amid_a_flood(service: Service, known: str, rate: float, seconds: float, statements: Callable[[], int]) -> list[str]:
@@ -118,21 +119,21 @@ def amid_a_flood(service: Service, known: str, rate: float, seconds: float, stat
     if rate:
         attacker.start()
         time.sleep(WARM_UP_S)
-    client, waits_ms, before = Client(service.port), list[float](), statements()
+    client, waits_ms, before, began_s = Client(service.port), list[float](), statements(), time.monotonic()
     ends_s = time.monotonic() + seconds
     while time.monotonic() < ends_s:
         status, took_s = client.post(known)
         assert status == 202, status
         waits_ms.append(took_s * 1e3)
         time.sleep(PAUSE_S)
-    asked = statements() - before
+    asked_each_second = (statements() - before) / (time.monotonic() - began_s)
     over.set()
-    refused = told.get(timeout=30) if rate else 0
+    refused_each_second = told.get(timeout=30) if rate else 0.0
     if rate:
         attacker.join()
     waits_ms.sort()
-    figures = [refused / (seconds + WARM_UP_S), waits_ms[len(waits_ms) // 2], waits_ms[int(len(waits_ms) * 0.99)]]
-    return [f"{rate:g}", *(f"{figure:.1f}" for figure in figures), f"{asked / seconds:.0f}"]
+    figures = [refused_each_second, waits_ms[len(waits_ms) // 2], waits_ms[int(len(waits_ms) * 0.99)]]
+    return [f"{rate:g}", *(f"{figure:.1f}" for figure in figures), f"{asked_each_second:.0f}"]
 
 
 def statements_of(url: str) -> int:
