@@ -41,6 +41,7 @@ class Shelf:
     doctor: Callable[[Records], Records] = lambda records: records
     lag_s: float = 0.0
     away: Callable[[], bool] = lambda: False
+    slow_s: float = 0.0
     silent: bool = False
     reads: list[float] = field(default_factory=list)
     _seen_at: dict[str, float] = field(default_factory=dict)
@@ -50,6 +51,7 @@ class Shelf:
     ) -> AsyncIterator[StoredRecord]:
         assert since is not None
         self.reads.append(now_s())
+        await asyncio.sleep(self.slow_s)
         if self.silent:
             await asyncio.Event().wait()
         for record in self.doctor(self._visible()):
@@ -357,6 +359,20 @@ def test_rounds_that_wait_for_the_store_are_bounded(world: World, monkeypatch: p
     assert summary.findings == 0
     assert summary.rounds_unverified == 6
     assert summary.verified == 900 - 6 * 60
+
+
+def test_a_round_that_is_looked_at_is_not_given_up_for_want_of_room(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each look takes longer than the rounds that come meanwhile."""
+    monkeypatch.setattr(canary, "PENDING_MAX", 1)
+    world.shelf.slow_s = 50
+
+    summary = world.lives(for_s=300, round_s=10)
+
+    assert summary.findings == 0
+    assert summary.rounds_unverified > 10
+    assert summary.verified == 300 - 10 * summary.rounds_unverified
 
 
 def test_journals_that_are_kept_are_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

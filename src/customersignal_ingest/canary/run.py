@@ -133,7 +133,8 @@ class Canary:
     def _end(self, current: Round) -> None:
         current.end()
         if len(self._rounds) >= PENDING_MAX:
-            self._give_up(self._rounds.popleft())
+            self._give_up(current)  # Not one of those that wait: they may be looked at just now.
+            return
         self._rounds.append(current)
         self.metrics.rounds_pending.set(len(self._rounds))
         self._news.set()
@@ -169,7 +170,7 @@ class Canary:
             await self._rounds[0].over.wait()
             await self._pause_until(self._rounds[0].settled_at(self.plan.settle_s))
             due = [each for each in self._rounds if self._is_due(each)]
-            if not due:  # The one that was waited for was given up in the meantime.
+            if not due:  # A timer may ring a moment early.
                 continue
             try:
                 report = await self._look(due)

@@ -43,7 +43,15 @@ def _url(_: click.Context, __: click.Parameter, value: str) -> str:
         good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError:
         good = False
-    if not good or parts.username or parts.password or parts.query or parts.fragment:
+    if (
+        not good
+        or not value.isprintable()
+        or " " in value
+        or parts.username
+        or parts.password
+        or parts.query
+        or parts.fragment
+    ):
         raise click.BadParameter("expected one as in https://ingest.example, without user, password and query")
     return value
 

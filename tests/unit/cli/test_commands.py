@@ -98,6 +98,7 @@ def test_version_names_product_python_and_libraries(run: Run) -> None:
         ["canary", "--url", "ftp://h", "--tenant", "t"],
         ["canary", "--url", "https://user:password@h", "--tenant", "t"],
         ["canary", "--url", "http://h:port", "--tenant", "t"],
+        ["canary", "--url", "http://h h", "--tenant", "t"],
         ["canary", "--url", "http://h", "--tenant", "t", "--rate", "nan"],
         ["canary", "--url", "http://h", "--tenant", "t", "--rate", "21"],
         ["canary", "--url", "http://h", "--tenant", "t", "--metrics", "9464"],
