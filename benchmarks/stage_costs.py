@@ -1,0 +1,115 @@
+"""Where an event's time goes: `make bench-stages`.
+
+What each stage takes, in microseconds of CPU an event, and as a ratio to a fixed piece of work that is
+none of ours: `json.loads` of one document. Reference and stages take turns, and the least of all rounds
+counts: whatever else the machine does can only add. A time says little on another machine, the ratio
+much: `--check` fails when a stage's ratio has grown to more than one and a half of what is kept in
+`stages.json`, and `--save` keeps new ones.
+"""
+
+import argparse
+import asyncio
+import gc
+import json
+import platform
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from benchmarks.figures import Row, text
+from benchmarks.stages import Stage, payloads, stages
+
+KEPT = Path(__file__).with_suffix("").with_name("stages.json")
+GROWTH_MAX = 1.5
+
+_DOCUMENT = payloads(1)[0]
+_SLICE_S = 0.02
+
+
+def reference() -> object:
+    """Do the fixed piece of work: about an event's worth of parsing."""
+    return json.loads(_DOCUMENT)
+
+
+def costs_us(works: Mapping[str, tuple[Callable[[], object], int]], *, rounds: int) -> dict[str, float]:
+    """Return the least CPU time of each work, in microseconds, divided by its number."""
+    repeats = {name: _repeats(run) for name, (run, _) in works.items()}
+    least = dict.fromkeys(works, float("inf"))
+    gc.collect()
+    gc.freeze()
+    for _ in range(rounds):
+        for name, (run, number) in works.items():
+            spent_s = _spent_s(run, repeats[name])
+            least[name] = min(least[name], spent_s / repeats[name] / number * 1e6)
+    return least
+
+
+def _repeats(run: Callable[[], object]) -> int:
+    """Return how often it fits into a slice of time."""
+    repeats = 1
+    while _spent_s(run, repeats) < _SLICE_S / 2:
+        repeats *= 2
+    return repeats
+
+
+def _spent_s(run: Callable[[], object], repeats: int) -> float:
+    began = time.process_time()
+    for _ in range(repeats):
+        run()
+    return time.process_time() - began
+
+
+def ratios(costs: Mapping[str, float]) -> dict[str, float]:
+    """Return each cost as a multiple of the reference's, which comes first and is left out."""
+    (_, one), *others = costs.items()
+    return {name: cost / one for name, cost in others}
+
+
+def grown(found: Mapping[str, float], kept: Mapping[str, float]) -> dict[str, float]:
+    """Return by how much each ratio grew that grew too much, and infinity for one that is not kept or not found."""
+    growth = {name: found[name] / kept[name] for name in found.keys() & kept.keys()}
+    growth |= dict.fromkeys(found.keys() ^ kept.keys(), float("inf"))
+    return {name: times for name, times in growth.items() if times > GROWTH_MAX}
+
+
+def _rows(costs: Mapping[str, float], found: Mapping[str, float], kept: Mapping[str, float]) -> list[Row]:
+    return [(name, costs[name], each, kept.get(name, float("nan"))) for name, each in found.items()]
+
+
+def _kept() -> dict[str, float]:
+    return dict(json.loads(KEPT.read_text())["ratios"]) if KEPT.exists() else {}
+
+
+def measure(*, rounds: int) -> dict[str, float]:
+    """Return what the reference and each stage cost, in microseconds of CPU an event."""
+    loop = asyncio.new_event_loop()
+    try:
+        all_stages: list[Stage] = list(stages(loop))
+        works = {"reference": (reference, 1), **{stage.name: (stage.run, stage.events) for stage in all_stages}}
+        return costs_us(works, rounds=rounds)
+    finally:
+        loop.close()
+
+
+def main() -> None:
+    """Measure, print, and check or keep."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=25)
+    parser.add_argument("--check", action="store_true", help="fail when a stage has become slower than it was")
+    parser.add_argument("--save", action="store_true", help="keep these ratios")
+    arguments = parser.parse_args()
+    costs, kept = measure(rounds=arguments.rounds), _kept()
+    found = ratios(costs)
+    print(f"CPU an event, Python {platform.python_version()}; reference: json.loads in {costs['reference']:.2f} µs")
+    print(text(("", "µs", "ratio", "kept"), _rows(costs, found, kept)), end="")
+    if arguments.save:
+        rounded = {name: round(each, 3) for name, each in found.items()}
+        KEPT.write_text(json.dumps({"python": platform.python_version(), "ratios": rounded}, indent=1) + "\n")
+    elif arguments.check and (worse := grown(found, kept)):
+        names = ", ".join(f"{name} ({times:.2f} times)" for name, times in worse.items())
+        sys.exit(f"slower than what is kept, or not kept: {names}")
+
+
+if __name__ == "__main__":
+    main()
