@@ -9,7 +9,7 @@ SBOM := dist/customersignal-ingest.cdx.json
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test soak fuzz simulate faults faults-all check format lock audit sbom kafka bench-publish bench-keys clean
+.PHONY: help run test soak fuzz simulate faults faults-all check format lock audit sbom kafka bench bench-stages bench-growth bench-publish bench-keys clean
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -65,6 +65,15 @@ sbom: $(VENV)/.dev ## Write the list of what is inside, from the runtime's lock,
 bench-keys: $(VENV)/.dev ## Measure what a refused key tells by its time, and what a flood of unknown ones costs
 	@exec $(BIN)/python -m benchmarks.keys $(ARGS)
 
+bench: $(VENV)/.dev ## Measure the service beside what one might pick instead; needs Go and Node
+	@exec $(BIN)/python -m benchmarks.compare $(ARGS)
+
+bench-stages: $(VENV)/.dev ## Measure each stage of an event's way; ARGS=--check fails where one became slower
+	@exec $(BIN)/python -m benchmarks.stage_costs $(ARGS)
+
+bench-growth: $(VENV)/.dev ## Measure what more connections, tenants, partitions and time cost; needs Go
+	@exec $(BIN)/python -m benchmarks.growth $(ARGS)
+
 bench-publish: $(VENV)/.dev ## Measure what publishing an event to Kafka costs in CPU
 	@exec $(BIN)/python -m benchmarks.publish_cost $(ARGS)
 
@@ -76,10 +85,11 @@ lock: ## Write the lock files anew from pyproject.toml (ARGS=--upgrade for newer
 	fi; \
 	echo 'hatchling>=1.27,<2' | $(COMPILE) $(ARGS) - -o requirements-build.txt; \
 	$(COMPILE) $(ARGS) pyproject.toml -o requirements.txt; \
-	$(COMPILE) $(ARGS) --all-extras pyproject.toml -o requirements-dev.txt
+	$(COMPILE) $(ARGS) --all-extras pyproject.toml -o requirements-dev.txt; \
+	rival=benchmarks/rivals/fastapi-aiokafka/requirements; $(COMPILE) $(ARGS) $$rival.in -o $$rival.txt
 
 clean: ## Remove what was made, except ./data
-	@rm -rf $(VENV) dist .coverage .coverage.* .*_cache .hypothesis .fuzz
+	@rm -rf $(VENV) .cache dist .coverage .coverage.* .*_cache .hypothesis .fuzz
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The development lock holds everything of the runtime lock, so it serves both.

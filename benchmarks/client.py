@@ -45,6 +45,7 @@ class Load:
     rate: float = 0.0
     seconds: float = 5.0
     users: int = 10_000
+    tenants: int = 1
 
     def for_seconds(self, seconds: float) -> Self:
         """Return the same for another time."""

@@ -13,7 +13,7 @@ one core and uses it, too. `--together` lets all use all.
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,13 +21,16 @@ from typing import Any
 from benchmarks import machine, page
 from benchmarks.broker import broker
 from benchmarks.client import Client, Load, build
-from benchmarks.contestants import Contestant, Ours, rivals
+from benchmarks.contestants import Contestant, ours
 from benchmarks.figures import markdown, median, text
 from benchmarks.key_store import make_keys
 from benchmarks.results import BATCH, HALF, SINGLE, SLOW, WORKS, Results, charts, table, verdicts
+from benchmarks.rivals import rivals
 from benchmarks.turn import Measured, Stage
 
 PARTITIONS = 8
+SINGLE_LOAD = Load(connections=64)
+BATCH_LOAD = Load(connections=16, batch=100)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +45,7 @@ class Plan:
 @contextmanager
 def stage(*, together: bool, nodes: int = 1, tenants: int = 1) -> Iterator[Stage]:
     """Start the broker, and get ready all else that the turns share."""
+    machine.allow_many_files()
     shares = machine.together() if together else machine.apart()
     logs = page.CACHE / "logs"
     logs.mkdir(parents=True, exist_ok=True)
@@ -56,10 +60,10 @@ def stage(*, together: bool, nodes: int = 1, tenants: int = 1) -> Iterator[Stage
 def loads(plan: Plan, half: float) -> dict[str, Load]:
     """Return what is measured, by its name."""
     return {
-        SINGLE: Load(connections=64, seconds=plan.seconds),
-        BATCH: Load(connections=16, batch=100, seconds=plan.seconds),
-        SLOW: Load(connections=64, rate=1000, seconds=plan.seconds),
-        HALF: Load(connections=64, rate=half, seconds=plan.seconds),
+        SINGLE: SINGLE_LOAD.for_seconds(plan.seconds),
+        BATCH: BATCH_LOAD.for_seconds(plan.seconds),
+        SLOW: replace(SINGLE_LOAD, rate=1000, seconds=plan.seconds),
+        HALF: replace(SINGLE_LOAD, rate=half, seconds=plan.seconds),
     }
 
 
@@ -93,7 +97,7 @@ def _turn(stage: Stage, contestant: Contestant, plan: Plan, half: float) -> Iter
 
 def _half_of_top(stage: Stage, contestant: Contestant, plan: Plan) -> float:
     with stage.running(contestant) as running:
-        rates = [running.measure(Load(connections=64, seconds=plan.warm_up_s)).requests_s for _ in range(3)]
+        rates = [running.measure(SINGLE_LOAD.for_seconds(plan.warm_up_s)).requests_s for _ in range(3)]
     return round(max(rates) / 2, -2)
 
 
@@ -105,15 +109,13 @@ def _in_short(measured: Measured) -> str:
     )
 
 
-def facts(stage: Stage, plan: Plan, contestants: Sequence[Contestant]) -> dict[str, Any]:
+def facts(stage: Stage, contestants: Sequence[Contestant]) -> dict[str, Any]:
     """Return when, where and with what it was measured."""
     return {
         "date": page.today(),
         "machine": machine.described(),
         "cores": stage.shares.text,
         "kafka": f"{stage.broker.version}, {stage.partitions} partitions",
-        "rounds": plan.rounds,
-        "seconds": plan.seconds,
         "contestants": {contestant.name: contestant.version() for contestant in contestants},
     }
 
@@ -153,8 +155,8 @@ def show(results: Results) -> None:
 
 def _chosen(arguments: argparse.Namespace) -> list[Contestant]:
     others = [each for each in rivals(page.CACHE) if _is_wanted(each.name, arguments.only)]
-    versions = [Ours(name=name, python=python) for name, _, python in (text.partition("=") for text in arguments.ours)]
-    return [Ours(), *versions, *others]
+    versions = [ours(name=name, python=python) for name, _, python in (text.partition("=") for text in arguments.ours)]
+    return [ours(), *versions, *others]
 
 
 def _is_wanted(name: str, only: str | None) -> bool:
@@ -183,7 +185,7 @@ def main() -> None:
         contestant.install()
     with stage(together=arguments.together, nodes=arguments.nodes) as here:
         results, half = compare(here, contestants, plan)
-        known = facts(here, plan, contestants)
+        known = facts(here, contestants) | {"rounds": plan.rounds, "seconds": plan.seconds}
     show(results)
     if not arguments.dry:
         page.write("compare", rendered(known, results, half), known | {"results": results}, chart=charts(results))

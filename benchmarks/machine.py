@@ -2,6 +2,7 @@
 
 import os
 import platform
+import resource
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -64,6 +65,12 @@ def on(cores: Cores) -> Iterator[None]:
         yield
     finally:
         pin(0, before)
+
+
+def allow_many_files() -> None:
+    """Let this process and those that it starts have as many files open as it may: a connection is one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 class Tree:

@@ -4,7 +4,8 @@ What each stage takes, in microseconds of CPU an event, and as a ratio to a fixe
 none of ours: `json.loads` of one document. Reference and stages take turns, and the least of all rounds
 counts: whatever else the machine does can only add. A time says little on another machine, the ratio
 much: `--check` fails when a stage's ratio has grown to more than one and a half of what is kept in
-`stages.json`, and `--save` keeps new ones.
+`stages.json`, and `--save` keeps new ones. `calls` is how many functions are called an event, Python's
+and C's: nothing that the machine does changes that number.
 """
 
 import argparse
@@ -16,9 +17,10 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import FrameType
 
-from benchmarks.figures import Row, text
-from benchmarks.stages import Stage, payloads, stages
+from benchmarks.figures import text
+from benchmarks.stages import payloads, stages
 
 KEPT = Path(__file__).with_suffix("").with_name("stages.json")
 GROWTH_MAX = 1.5
@@ -73,23 +75,32 @@ def grown(found: Mapping[str, float], kept: Mapping[str, float]) -> dict[str, fl
     return {name: times for name, times in growth.items() if times > GROWTH_MAX}
 
 
-def _rows(costs: Mapping[str, float], found: Mapping[str, float], kept: Mapping[str, float]) -> list[Row]:
-    return [(name, costs[name], each, kept.get(name, float("nan"))) for name, each in found.items()]
+def calls(run: Callable[[], object]) -> int:
+    """Return how many functions are called in a run, Python's and C's."""
+    count = 0
+
+    def note(_frame: FrameType, event: str, _argument: object) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    sys.setprofile(note)
+    try:
+        run()
+    finally:
+        sys.setprofile(None)
+    return count - 2  # The run itself, and the end of the counting.
 
 
 def _kept() -> dict[str, float]:
     return dict(json.loads(KEPT.read_text())["ratios"]) if KEPT.exists() else {}
 
 
-def measure(*, rounds: int) -> dict[str, float]:
-    """Return what the reference and each stage cost, in microseconds of CPU an event."""
-    loop = asyncio.new_event_loop()
-    try:
-        all_stages: list[Stage] = list(stages(loop))
-        works = {"reference": (reference, 1), **{stage.name: (stage.run, stage.events) for stage in all_stages}}
-        return costs_us(works, rounds=rounds)
-    finally:
-        loop.close()
+def measure(loop: asyncio.AbstractEventLoop, *, rounds: int) -> tuple[dict[str, float], dict[str, float]]:
+    """Return what the reference and each stage cost, in microseconds of CPU, and how many calls: both an event."""
+    works: dict[str, tuple[Callable[[], object], int]] = {"reference": (reference, 1)}
+    works |= {stage.name: (stage.run, stage.events) for stage in stages(loop)}
+    costs = costs_us(works, rounds=rounds)
+    return costs, {name: calls(run) / number for name, (run, number) in works.items()}
 
 
 def main() -> None:
@@ -99,12 +110,15 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="fail when a stage has become slower than it was")
     parser.add_argument("--save", action="store_true", help="keep these ratios")
     arguments = parser.parse_args()
-    costs, kept = measure(rounds=arguments.rounds), _kept()
-    found = ratios(costs)
+    loop = asyncio.new_event_loop()
+    costs, called = measure(loop, rounds=arguments.rounds)
+    loop.close()
+    found, kept = ratios(costs), _kept()
+    rows = [(name, costs[name], called[name], each, kept.get(name, float("nan"))) for name, each in found.items()]
     print(f"CPU an event, Python {platform.python_version()}; reference: json.loads in {costs['reference']:.2f} µs")
-    print(text(("", "µs", "ratio", "kept"), _rows(costs, found, kept)), end="")
+    print(text(("", "µs", "calls", "ratio", "kept"), rows), end="")
     if arguments.save:
-        rounded = {name: round(each, 3) for name, each in found.items()}
+        rounded = {name: float(f"{each:.3g}") for name, each in found.items()}
         KEPT.write_text(json.dumps({"python": platform.python_version(), "ratios": rounded}, indent=1) + "\n")
     elif arguments.check and (worse := grown(found, kept)):
         names = ", ".join(f"{name} ({times:.2f} times)" for name, times in worse.items())

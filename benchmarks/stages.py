@@ -17,6 +17,8 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from benchmarks.client import EVENT, NUMBER, USER
 from customersignal_ingest import logs
 from customersignal_ingest.adapters.inbound.http import answers
+from customersignal_ingest.adapters.inbound.http.access import AccessLog
+from customersignal_ingest.adapters.inbound.http.exchange import Exchange
 from customersignal_ingest.adapters.outbound.kafka.batch import Batch, PartitionOf
 from customersignal_ingest.adapters.outbound.kafka.calls import Call
 from customersignal_ingest.adapters.outbound.memory import MemoryKeys
@@ -170,10 +172,19 @@ def _whole(loop: asyncio.AbstractEventLoop) -> Iterator[Stage]:
     container.publisher.override(Confirming())
     container.keys.override(_known_keys())
     app, body = container.app(), _body(BATCH)
+    yield Stage(name="log line and measurement", events=1, run=_noted(container))
     single = _requests(app, "/v1/events", payloads(BATCH))
     yield Stage(name="whole request of one", events=BATCH, run=lambda: loop.run_until_complete(single()))
     many = _requests(app, "/v1/events/batch", [body])
     yield Stage(name="whole request of 100", events=BATCH, run=lambda: loop.run_until_complete(many()))
+
+
+def _noted(container: Container) -> Callable[[], object]:
+    access = AccessLog(log=container.log(), metrics=container.metrics())
+    exchange = Exchange(
+        method="POST", route="/v1/events", headers={}, request_id="0" * 32, started=0.0, tenant=TENANT, status=202
+    )
+    return lambda: access.write(exchange, 0.01)
 
 
 def _requests(app: Any, path: str, bodies: Sequence[bytes]) -> Callable[[], Awaitable[None]]:

@@ -16,6 +16,7 @@ from benchmarks.client import KEY, NUMBER, USER, Client, Load, Report, Shape
 from benchmarks.contestants import Contestant, Place
 from benchmarks.key_store import Keys
 from benchmarks.machine import Shares, Stopwatch, Tree, on
+from tests.integration.servers.kafka import _dies_with_us
 from tests.integration.servers.service import free_port
 
 _READY_S, _END_S = 60, 20
@@ -81,8 +82,8 @@ class Running:
         )
 
     def _send(self, load: Load) -> Report:
-        one, many = self._shapes
-        return self._stage.client.run(self._port, one if load.batch == 1 else many, load, self._stage.keys.all)
+        shape = self._shapes[load.batch > 1]
+        return self._stage.client.run(self._port, shape, load, self._stage.keys.all[: load.tenants])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +122,7 @@ class Stage:
         log = self.logs / f"{contestant.name.replace(' ', '-').lower()}.log"
         with on(self.shares.server), log.open("wb") as out:
             return subprocess.Popen(
-                [*contestant.command()],
+                [*_dies_with_us(), *contestant.command],
                 cwd=folder,
                 env={**clean, **variables},
                 stdin=subprocess.DEVNULL,
