@@ -3,7 +3,7 @@
 import re
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]  # public, and in its docs
@@ -28,11 +28,11 @@ class Broker(Cluster):
         """Return how many records the topic has: the end offsets of a topic that began empty."""
         partitions = self._topics()[TOPIC].partitions
         end = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # as its module has no types
-        asked = self._admin.list_offsets({TopicPartition(TOPIC, number): end for number in partitions})
-        try:
-            return sum(answer.result(30).offset for answer in asked.values())
-        except KafkaException as error:
-            raise RuntimeError("Kafka does not say where the topic ends") from error
+        wanted = {TopicPartition(TOPIC, number): end for number in partitions}
+        for _ in range(5):  # On a machine that is busy, a broker may not answer in time.
+            with suppress(KafkaException):
+                return sum(answer.result(30).offset for answer in self._admin.list_offsets(wanted).values())
+        raise TimeoutError("Kafka does not say where the topic ends")
 
     def cpu_s(self) -> float:
         """Return the CPU time of all nodes so far."""

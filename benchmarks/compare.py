@@ -30,6 +30,7 @@ from benchmarks.turn import Measured, Stage
 
 PARTITIONS = 8
 SINGLE_LOAD = Load(connections=64)
+QUIET = 0.1
 BATCH_LOAD = Load(connections=16, batch=100)
 
 
@@ -132,7 +133,8 @@ def rendered(known: Mapping[str, Any], results: Results, half: float) -> str:
         f"Measured on {known['date']}: {on['processor']}, {on['memory']}, {on['system']}, Python {on['python']}. "
         f"{known['kafka']}; {known['cores']}. {known['rounds']} rounds of {known['seconds']:g} s a load, medians. "
         f"Half of our top rate was {half:.0f} requests/s. "
-        f"Meanwhile {elsewhere(results):.0%} of the machine was busy with something else."
+        f"Meanwhile {elsewhere(results):.0%} of the machine was busy with something else"
+        f"{'.' if elsewhere(results) < QUIET else ': **times of such a run are worth little**.'}"
     )
     parts = [
         met,

@@ -4,7 +4,7 @@ What each stage takes, in microseconds of CPU an event, and as a ratio to a fixe
 none of ours: `json.loads` of one document. Reference and stages take turns, and the least of all rounds
 counts: whatever else the machine does can only add. A time says little on another machine, the ratio
 much: `--check` fails when a stage's ratio has grown to more than one and a half of what is kept in
-`stages.json`, and `--save` keeps new ones. `calls` is how many functions are called an event, Python's
+`docs/performance/stages.json`, and `--save` keeps new ones. `calls` is how many functions are called an event, Python's
 and C's: nothing that the machine does changes that number.
 """
 
@@ -15,14 +15,14 @@ import json
 import platform
 import sys
 import time
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping
 from types import FrameType
 
-from benchmarks.figures import text
+from benchmarks import page
+from benchmarks.figures import Row, markdown, text
 from benchmarks.stages import payloads, stages
 
-KEPT = Path(__file__).with_suffix("").with_name("stages.json")
+KEPT = page.FOLDER / "stages.json"
 GROWTH_MAX = 1.5
 
 _DOCUMENT = payloads(1)[0]
@@ -103,6 +103,15 @@ def measure(loop: asyncio.AbstractEventLoop, *, rounds: int) -> tuple[dict[str, 
     return costs, {name: calls(run) / number for name, (run, number) in works.items()}
 
 
+def save(rows: Iterable[Row], found: Mapping[str, float], *, reference_us: float) -> None:
+    """Keep these ratios, and put them on the page."""
+    python = f"Python {platform.python_version()}"
+    table = markdown(("", "CPU µs/event", "calls/event", "ratio"), [row[:4] for row in rows])
+    rounded = {name: float(f"{each:.3g}") for name, each in found.items()}
+    content = f"{table}\n{page.today()}, {python}; `json.loads` of one event took {reference_us:.2f} µs."
+    page.write("stages", content, {"python": python, "ratios": rounded})
+
+
 def main() -> None:
     """Measure, print, and check or keep."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -118,8 +127,7 @@ def main() -> None:
     print(f"CPU an event, Python {platform.python_version()}; reference: json.loads in {costs['reference']:.2f} µs")
     print(text(("", "µs", "calls", "ratio", "kept"), rows), end="")
     if arguments.save:
-        rounded = {name: float(f"{each:.3g}") for name, each in found.items()}
-        KEPT.write_text(json.dumps({"python": platform.python_version(), "ratios": rounded}, indent=1) + "\n")
+        save(rows, found, reference_us=costs["reference"])
     elif arguments.check and (worse := grown(found, kept)):
         names = ", ".join(f"{name} ({times:.2f} times)" for name, times in worse.items())
         sys.exit(f"slower than what is kept, or not kept: {names}")

@@ -199,7 +199,7 @@ def test_every_benchmark_is_explained_beside_its_figures() -> None:
 def test_the_page_has_a_place_for_each_measurement() -> None:
     page = PAGE.read_text()
 
-    for name in ["compare", *(f"growth-{sweep.name}" for sweep in SWEEPS)]:
+    for name in ["compare", "stages", *(f"growth-{sweep.name}" for sweep in SWEEPS)]:
         assert replace_block(page, name, "").count(f"<!-- {name}: begin -->") == 1
 
 
