@@ -21,6 +21,9 @@ MEMORY_MB_MAX = 120
 NEAR = 1.5
 """Costs are near flat while the largest is at most so many times the smallest."""
 
+LOOKUPS_S = 1000
+"""So many API keys a second are looked up at least, so that a warm-up knows all of them."""
+
 Points = Sequence[tuple[float, Measured]]
 
 
@@ -47,9 +50,10 @@ def sized(values: Sequence[int], load: Callable[[int], Load]) -> Callable[[Stage
 
     def points(stage: Stage, settings: Settings) -> Iterator[tuple[float, Measured]]:
         with stage.running(ours()) as running:
-            running.measure(load(values[0]).for_seconds(settings.seconds))
             for value in values:
-                yield value, running.measure(load(value).for_seconds(settings.seconds))
+                wanted = load(value)
+                running.measure(wanted.for_seconds(max(settings.seconds, wanted.tenants / LOOKUPS_S)))
+                yield value, running.measure(wanted.for_seconds(settings.seconds))
 
     return points
 
