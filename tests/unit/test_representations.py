@@ -136,7 +136,7 @@ def test_no_field_that_a_client_or_an_operator_keeps_to_himself_is_in_a_represen
         for kind in kinds
         for field in dataclasses.fields(kind)
         if field.repr and "repr=False" not in str(kind.__dataclass_params__)  # type: ignore[attr-defined]  # it has them
-        if field.name in OF_CLIENTS or "bytes" in str(field.type).replace("size_bytes", "")
+        if field.name in OF_CLIENTS or ("bytes" in str(field.type) and "Callable" not in str(field.type))
     }
 
     assert len(kinds) > 30
