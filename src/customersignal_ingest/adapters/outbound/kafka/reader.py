@@ -1,7 +1,7 @@
 """Reads a topic back for `cs-ingest tail`, as a consumer without a group: it leaves no trace."""
 
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -18,6 +18,7 @@ from customersignal_ingest.domain.event import Place, Span, StoredRecord
 
 POLL_MS = 500
 SILENCE_MAX_S = 15.0
+LOST = "Kafka has lost the end of a partition, which was read before"
 
 
 class KafkaReader:
@@ -86,15 +87,32 @@ class KafkaReader:
             for partition, records in batches.items():
                 heard_at = self._clock()
                 if records[0].offset < reached[partition]:
-                    raise Unavailable("Kafka has lost the end of a partition, which was read before")
+                    raise Unavailable(LOST)
                 reached[partition] = records[-1].offset + 1
                 for record in records:
                     if follow or record.offset < ends.get(partition, 0):
                         yield _stored(record)
             for partition in [each for each, end in ends.items() if await consumer.position(each) >= end]:
                 del ends[partition]
-            if ends and self._clock() - heard_at > SILENCE_MAX_S:
+            if self._clock() - heard_at <= SILENCE_MAX_S:
+                continue
+            if ends:
                 raise Unavailable(f"Kafka fell silent for {SILENCE_MAX_S:.0f} s before the end of the topic")
+            heard_at, ends = self._clock(), await self._ends_beyond(reached)
+
+    async def _ends_beyond(self, reached: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
+        """Ask a consumer of its own what there is to read, while ours hears nothing.
+
+        Ours may ask the former leaders for ever: of a topic that was deleted and made again it was seen to.
+        """
+        try:
+            spans = await self.spans()
+        except Unavailable:
+            return {}  # Who follows waits for Kafka to come back.
+        now = {TopicPartition(self._options.topic, span.partition): span.end for span in spans}
+        if any(now.get(partition, 0) < offset for partition, offset in reached.items()):
+            raise Unavailable(LOST)
+        return {partition: now[partition] for partition, offset in reached.items() if now.get(partition, 0) > offset}
 
 
 def _from(spans: Sequence[Span], place: Place) -> list[Span]:
