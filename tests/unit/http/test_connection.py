@@ -13,7 +13,7 @@ from customersignal_ingest.adapters.inbound.http.asgi import Receive, Scope, Sen
 from customersignal_ingest.adapters.inbound.http.guard import HEADERS_MAX
 from customersignal_ingest.adapters.inbound.http.server.connection import PIPELINED_MAX, UNREAD_BYTES_MAX
 from customersignal_ingest.adapters.inbound.http.server.reader import HEAD_BYTES_MAX
-from customersignal_ingest.adapters.inbound.http.server.turn import REST_BYTES_MAX
+from customersignal_ingest.adapters.inbound.http.server.request import REST_BYTES_MAX
 from tests.unit.simulated_time import everyone_waits, run
 
 H2C = (b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAMAAABk")
@@ -55,6 +55,33 @@ def test_however_the_bytes_are_cut_the_answers_are_the_same(cuts: list[int]) -> 
         return client.statuses, bench.stored, client.is_told_the_end
 
     assert run(played()) == ([202, 202, 200, 202, 200, 202], 4, True)
+
+
+GARBAGE = st.one_of(
+    st.binary(max_size=200),
+    st.sampled_from(
+        [b"\r\n", b"\n", b"\r", b"\0", b" ", b"0\r\n\r\n", b"Content-Length: 1\r\n", b"Host: h\r\n", b"a" * 70_000]
+    ),
+)
+
+
+@given(begin=st.integers(0, len(STREAM)), size=st.integers(0, 60), garbage=GARBAGE, ending=st.booleans())
+def test_whatever_comes_is_answered_in_our_shape_without_an_error_of_ours(
+    begin: int, size: int, garbage: bytes, ending: bool
+) -> None:
+    async def played() -> None:
+        bench = Bench()
+        client = bench.client()
+        await client.send(STREAM[:begin] + garbage, STREAM[begin + size :])
+        await (client.half_close() if ending else client.leave())
+
+        assert 500 not in client.statuses
+        assert {line["level"] for line in bench.service.log.lines} <= {"info"}
+        assert bench.stored >= client.statuses.count(202)
+        assert (bench.service.admission.events, bench.service.admission.bytes) == (0, 0)
+        assert len(bench.listener._connections) == 0
+
+    run(played())
 
 
 @simulated
@@ -284,6 +311,15 @@ async def test_a_wish_for_http_2_is_ignored_and_the_request_is_taken() -> None:
 
     assert client.statuses == [202, 202, 200]
     assert bench.stored == 2
+
+
+@simulated
+async def test_a_thousand_such_wishes_are_a_thousand_requests() -> None:
+    client = Bench().client()
+
+    await client.send(get(b"/health/live", *H2C) * 500)
+
+    assert client.statuses == [200] * (PIPELINED_MAX + 1)
 
 
 @simulated

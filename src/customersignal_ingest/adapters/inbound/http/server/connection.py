@@ -9,7 +9,7 @@ from typing import Protocol, cast
 from customersignal_ingest.adapters.inbound.http.asgi import Scope
 from customersignal_ingest.adapters.inbound.http.problem import ClientGone, Code, Problem
 from customersignal_ingest.adapters.inbound.http.server.reader import Reader, refused, unreadable
-from customersignal_ingest.adapters.inbound.http.server.turn import Turn
+from customersignal_ingest.adapters.inbound.http.server.request import Request
 
 PIPELINED_MAX = 32
 """How many requests may wait for the answer of the one before; the last of them ends the connection."""
@@ -55,7 +55,7 @@ class Ground(Protocol):
         """Remember what is owed there."""
         ...
 
-    def run(self, turn: Turn, /) -> None:
+    def run(self, request: Request, /) -> None:
         """Have the app answer."""
         ...
 
@@ -69,10 +69,10 @@ class Connection(asyncio.BufferedProtocol):
         self._ground = ground
         self._time = asyncio.get_running_loop().time
         self._reader = Reader(self._begin)
-        self._turns: deque[Turn] = deque()
+        self._requests: deque[Request] = deque()
         self._owed: Wait | None = None
         self._new, self._reading = True, True
-        self._busy = False  # The app works on the first of the turns.
+        self._busy = False  # The app works on the first of the requests.
         self._unread = False  # There is something that the client has not read.
         self._last = False  # No request is taken after the one that is there.
         self._deaf = False  # Nothing that comes is looked at any more.
@@ -92,9 +92,9 @@ class Connection(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget it; a request that is whole is finished all the same."""
         self._deaf = True
-        for turn in self._turns:
-            turn.leave()
-        self._turns.clear()
+        for request in self._requests:
+            request.leave()
+        self._requests.clear()
         self._reader.stop()
         self._ground.left(self)
 
@@ -115,14 +115,14 @@ class Connection(asyncio.BufferedProtocol):
     def eof_received(self) -> bool:
         """Give the answers that are owed to a client that sends no more."""
         self._left = True
-        if self._reader.turn is not None:
+        if self._reader.request is not None:
             self._refuse(ClientGone())
         elif self._reader.in_head:
             self._refuse(unreadable("the request is cut short"))
         self._deaf = True
-        if self._turns:
-            self._turns[-1].close = True
-        return bool(self._turns)
+        if self._requests:
+            self._requests[-1].close = True
+        return bool(self._requests)
 
     def pause_writing(self) -> None:
         """Wait for a client that does not read."""
@@ -134,31 +134,31 @@ class Connection(asyncio.BufferedProtocol):
         self._unread = False
         self._go_on()
 
-    # What its reader and its turns call.
+    # What its reader and its requests call.
 
-    def _begin(self, scope: Scope, /, *, close: bool) -> Turn:
-        turn = Turn(scope, self, close=close or len(self._turns) >= PIPELINED_MAX)
+    def _begin(self, scope: Scope, /, *, close: bool) -> Request:
+        request = Request(scope, self, close=close or len(self._requests) >= PIPELINED_MAX)
         self._new = False
         if self._last:
-            turn.answered = True  # Nobody will; the client knows that, from the answer before.
+            request.answered = True  # Nobody will; the client knows that, from the answer before.
         else:
-            self._last = turn.close
-            self._take(turn)
-        return turn
+            self._last = request.close
+            self._take(request)
+        return request
 
-    def want(self, turn: Turn, /, *, first: bytes) -> None:
+    def want(self, request: Request, /, *, first: bytes) -> None:
         """Let more of the body come, having said `first` to the client."""
         if first:
             self._transport.write(first)
         self._look()
 
-    def give(self, turn: Turn, /) -> None:
+    def give(self, request: Request, /) -> None:
         """Send the answer, and go on with the next request."""
-        turn.close = turn.close or self._ground.ending
-        self._turns.popleft()
+        request.close = request.close or self._ground.ending
+        self._requests.popleft()
         self._busy = False
-        self._transport.write(turn.answer(self._ground.of_every_answer))
-        if turn.close:
+        self._transport.write(request.answer(self._ground.of_every_answer))
+        if request.close:
             self._part()
         else:
             self._go_on()
@@ -189,8 +189,8 @@ class Connection(asyncio.BufferedProtocol):
 
     # How it goes on, and how it ends.
 
-    def _take(self, turn: Turn) -> None:
-        self._turns.append(turn)
+    def _take(self, request: Request) -> None:
+        self._requests.append(request)
         self._start()
 
     def _go_on(self) -> None:
@@ -199,9 +199,9 @@ class Connection(asyncio.BufferedProtocol):
 
     def _start(self) -> None:
         """Have the app answer the first request, unless it does already, or the client must read first."""
-        if self._turns and not (self._busy or self._unread):
+        if self._requests and not (self._busy or self._unread):
             self._busy = True
-            self._ground.run(self._turns[0])
+            self._ground.run(self._requests[0])
 
     def _look(self) -> None:
         """Set the deadline of what is owed now, and read as much as can be used."""
@@ -217,34 +217,34 @@ class Connection(asyncio.BufferedProtocol):
     def _owed_now(self) -> Wait:
         if self._unread:
             return READING
-        if self._turns:
+        if self._requests:
             return ANSWER
         if self._parting or (self._new and self._ground.ending):
             return LAST_GOODBYE if self._ground.ending else GOODBYE
-        if self._reader.turn is not None:
+        if self._reader.request is not None:
             return REST_OF_BODY
         return HEAD if self._reader.in_head or self._new else self._ground.next_request
 
     def _has_enough(self) -> bool:
-        turn = self._reader.turn
-        return len(self._turns) > 1 or (turn is not None and len(turn.unread) > UNREAD_BYTES_MAX)
+        request = self._reader.request
+        return len(self._requests) > 1 or (request is not None and len(request.unread) > UNREAD_BYTES_MAX)
 
     def _refuse(self, flaw: Exception) -> None:
         """Answer this once every request before has its answer, and take no more."""
         if self._deaf:
             return
-        self._deaf, turn = True, self._reader.turn
-        if turn is None:
-            turn = Turn(refused(flaw), self, close=True)
-            turn.end()
-            self._take(turn)
+        self._deaf, request = True, self._reader.request
+        if request is None:
+            request = Request(refused(flaw), self, close=True)
+            request.end()
+            self._take(request)
         else:
-            turn.fail(flaw)
+            request.fail(flaw)
 
     def _part(self) -> None:
         """Say no more, and read for a while: to close upon what is unread would take back the last answer."""
         self._deaf = self._parting = True
-        self._turns.clear()
+        self._requests.clear()
         if self._left:
             self._transport.close()
         else:

@@ -8,7 +8,7 @@ from email.utils import formatdate
 
 from customersignal_ingest.adapters.inbound.http.asgi import ASGIApp
 from customersignal_ingest.adapters.inbound.http.server.connection import ANSWER, READING, Connection, Wait
-from customersignal_ingest.adapters.inbound.http.server.turn import Turn
+from customersignal_ingest.adapters.inbound.http.server.request import Request
 
 TURNED_AWAY_MAX = 256
 """How many connections more there may be of clients that are told that there are too many."""
@@ -39,7 +39,7 @@ class Listener:
         # Whoever has waited for longest comes first.
         self._idle: dict[Connection, None] = {}
         self._unread: dict[Connection, None] = {}
-        self._work: dict[Turn, asyncio.Task[None]] = {}
+        self._work: dict[Request, asyncio.Task[None]] = {}
         self._quiet = asyncio.Event()
         self._server: asyncio.Server | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -112,16 +112,16 @@ class Listener:
             if len(self._unread) > UNREAD_MAX:
                 next(iter(self._unread)).cut()
 
-    def run(self, turn: Turn, /) -> None:
+    def run(self, request: Request, /) -> None:
         """Have the app answer."""
-        self._work[turn] = self._loop.create_task(self._answer(turn))
+        self._work[request] = self._loop.create_task(self._answer(request))
 
-    async def _answer(self, turn: Turn) -> None:
+    async def _answer(self, request: Request) -> None:
         try:
-            await self._app(turn.scope, turn.receive, turn.send)
+            await self._app(request.scope, request.receive, request.send)
         finally:
-            turn.over()
-            del self._work[turn]
+            request.over()
+            del self._work[request]
             self._end_when_quiet()
 
     def _end_when_quiet(self) -> None:

@@ -8,7 +8,7 @@ import httptools
 from customersignal_ingest.adapters.inbound.http.asgi import Scope
 from customersignal_ingest.adapters.inbound.http.guard import HEADERS_BYTES_MAX, HEADERS_MAX, REFUSED
 from customersignal_ingest.adapters.inbound.http.problem import Code, Problem
-from customersignal_ingest.adapters.inbound.http.server.turn import Turn
+from customersignal_ingest.adapters.inbound.http.server.request import Request
 
 # A request's first line comes on top of its headers.
 HEAD_BYTES_MAX = HEADERS_BYTES_MAX + 16 * 1024
@@ -28,26 +28,26 @@ _SCOPE: Scope = {
 
 
 class Begin(Protocol):
-    """Takes a request whose head is there, and returns its turn, which its body is fed to."""
+    """Makes a request of a head, for its body to be fed to."""
 
-    def __call__(self, scope: Scope, /, *, close: bool) -> Turn:
-        """Take it; `close` says that it is the last one of its connection."""
+    def __call__(self, scope: Scope, /, *, close: bool) -> Request:
+        """Make it; `close` says that it is the last one of its connection."""
         ...
 
 
 class Reader:
     """Reads the requests of one connection, each from the moment that its head is there.
 
-    `in_head` tells that a request has begun of which that is not so yet, `turn` is the one whose
+    `in_head` tells that a request has begun of which that is not so yet, `request` is the one whose
     body is being read.
     """
 
-    __slots__ = ("_begin", "_headers", "_parser", "_unused_bytes", "_url", "in_head", "turn")
+    __slots__ = ("_begin", "_headers", "_parser", "_unused_bytes", "_url", "in_head", "request")
 
     def __init__(self, begin: Begin) -> None:
         """Nothing has come yet."""
         self.in_head = False
-        self.turn: Turn | None = None
+        self.request: Request | None = None
         self._begin = begin
         self._headers: list[tuple[bytes, bytes]] = []
         self._url = b""
@@ -57,33 +57,38 @@ class Reader:
     def feed(self, data: bytes | memoryview) -> None:
         """Read on; raises `Problem` for what can't be read, behind which nothing can be."""
         self._unused_bytes += len(data)
+        while data:
+            data = self._read(data)
+        if self._unused_bytes > HEAD_BYTES_MAX:
+            details = {"limit": "headers_bytes_max", "value": HEADERS_BYTES_MAX}
+            raise Problem(Code.HEADERS_TOO_LARGE, details=details, close=True)
+
+    def _read(self, data: bytes | memoryview) -> bytes:
+        """Return what is to be read again."""
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            self._stay(bytes(data[upgrade.args[0] :]))
+            return self._without_upgrade() + bytes(data[upgrade.args[0] :])
         except httptools.HttpParserCallbackError:
             raise  # A bug of ours.
         except httptools.HttpParserInvalidMethodError:
             raise unreadable("the method is none that HTTP has, or this is not HTTP") from None
         except httptools.HttpParserError:
             raise unreadable("the request is not HTTP/1.1, or could be read in two ways") from None
-        if self._unused_bytes > HEAD_BYTES_MAX:
-            details = {"limit": "headers_bytes_max", "value": HEADERS_BYTES_MAX}
-            raise Problem(Code.HEADERS_TOO_LARGE, details=details, close=True)
+        return b""
 
-    def stop(self) -> None:
-        """Let go of the parser, which holds its reader as the reader holds it."""
-        del self._parser, self._begin
-
-    def _stay(self, rest: bytes) -> None:
-        """Read the head again without its wish for another protocol: Java's client has it in every first one."""
+    def _without_upgrade(self) -> bytes:
+        """Return the head without its wish for another protocol: Java's client has it in every first request."""
         method, version = self._parser.get_method(), self._parser.get_http_version().encode()
         if method == b"CONNECT":
             raise unreadable("this is no proxy")
         headers = [b"%s: %s\r\n" % header for header in self._headers if header[0] != b"upgrade"]
         self._parser = httptools.HttpRequestParser(self)
-        self._unused_bytes = 0
-        self.feed(b"%s %s HTTP/%s\r\n%s\r\n%s" % (method, self._url, version, b"".join(headers), rest))
+        return b"%s %s HTTP/%s\r\n%s\r\n" % (method, self._url, version, b"".join(headers))
+
+    def stop(self) -> None:
+        """Let go of the parser, which holds its reader as the reader holds it."""
+        del self._parser, self._begin
 
     # What the parser calls.
 
@@ -110,20 +115,20 @@ class Reader:
         scope = {**_SCOPE, "http_version": version, "method": method, "headers": self._headers}
         _set_target(scope, self._url)
         # HTTP/1.0 has no way to go on that everybody agrees upon.
-        self.turn = self._begin(scope, close=version != "1.1" or not parser.should_keep_alive())
+        self.request = self._begin(scope, close=version != "1.1" or not parser.should_keep_alive())
 
     def on_body(self, body: bytes) -> None:
         """Hand on a piece of the body."""
         self._unused_bytes = 0
-        if self.turn is not None:
-            self.turn.feed(body)
+        if self.request is not None:
+            self.request.feed(body)
 
     def on_message_complete(self) -> None:
         """The request is whole."""
-        if self.turn is not None:
-            turn, self.turn = self.turn, None
+        if self.request is not None:
+            request, self.request = self.request, None
             self._unused_bytes = 0
-            turn.end()
+            request.end()
 
 
 def unreadable(message: str) -> Problem:

@@ -1,4 +1,4 @@
-"""One request's turn on its connection: what ASGI calls `receive` and `send`."""
+"""One request and its answer: what ASGI calls `receive` and `send`."""
 
 import asyncio
 from collections.abc import Sequence
@@ -16,13 +16,13 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class Line(Protocol):
-    """The connection, as a turn sees it."""
+    """The connection, as a request sees it."""
 
-    def want(self, turn: "Turn", /, *, first: bytes) -> None:
+    def want(self, request: "Request", /, *, first: bytes) -> None:
         """Let more of the body come, having said `first` to the client."""
         ...
 
-    def give(self, turn: "Turn", /) -> None:
+    def give(self, request: "Request", /) -> None:
         """Send the answer, which is whole."""
         ...
 
@@ -31,7 +31,7 @@ class Line(Protocol):
         ...
 
 
-class Turn:
+class Request:
     """A request whose body may still be coming, and its answer, which is sent as a whole.
 
     `close` says that the connection ends with the answer.
