@@ -42,7 +42,7 @@ class Reader:
     body is being read.
     """
 
-    __slots__ = ("_begin", "_headers", "_parser", "_unused_bytes", "_url", "in_head", "request")
+    __slots__ = ("_before", "_begin", "_data", "_headers", "_parser", "_unused_bytes", "_url", "in_head", "request")
 
     def __init__(self, begin: Begin) -> None:
         """Nothing has come yet."""
@@ -52,6 +52,9 @@ class Reader:
         self._headers: list[tuple[bytes, bytes]] = []
         self._url = b""
         self._unused_bytes = 0
+        # What is being read, and what came of the same head before it.
+        self._data: bytes | memoryview = b""
+        self._before = bytearray()
         self._parser = httptools.HttpRequestParser(self)
 
     def feed(self, data: bytes | memoryview) -> None:
@@ -65,6 +68,7 @@ class Reader:
 
     def _read(self, data: bytes | memoryview) -> bytes:
         """Return what is to be read again."""
+        self._data = data
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -75,16 +79,28 @@ class Reader:
             raise unreadable("the method is none that HTTP has, or this is not HTTP") from None
         except httptools.HttpParserError:
             raise unreadable("the request is not HTTP/1.1, or could be read in two ways") from None
+        if self.in_head:
+            self._before += data
+        else:
+            self._before.clear()
         return b""
 
     def _without_upgrade(self) -> bytes:
         """Return the head without its wish for another protocol: Java's client has it in every first request."""
-        method, version = self._parser.get_method(), self._parser.get_http_version().encode()
-        if method == b"CONNECT":
+        if self._parser.get_method() == b"CONNECT":
             raise unreadable("this is no proxy")
+        line = self._first_line(self._parser.get_method(), self._parser.get_http_version())
         headers = [b"%s: %s\r\n" % header for header in self._headers if header[0] != b"upgrade"]
         self._parser = httptools.HttpRequestParser(self)
-        return b"%s %s HTTP/%s\r\n%s\r\n" % (method, self._url, version, b"".join(headers))
+        self._before.clear()
+        return b"%s%s\r\n" % (line, b"".join(headers))
+
+    def _first_line(self, method: bytes, version: str) -> bytes:
+        """Return it; raises `Problem` where it came otherwise: the parser takes RTSP for HTTP, and any blanks."""
+        line = b"%s %s HTTP/%s\r\n" % (method, self._url, version.encode())
+        if line not in self._before + self._data:
+            raise unreadable("the first line is not that of an HTTP request")
+        return line
 
     def stop(self) -> None:
         """Let go of the parser, which holds its reader as the reader holds it."""
@@ -111,9 +127,13 @@ class Reader:
         if parser.should_upgrade():
             return
         self.in_head = False
-        version, method = parser.get_http_version(), parser.get_method().decode()
-        scope = {**_SCOPE, "http_version": version, "method": method, "headers": self._headers}
-        _set_target(scope, self._url)
+        method, version = parser.get_method(), parser.get_http_version()
+        scope = {**_SCOPE, "http_version": version, "method": method.decode(), "headers": self._headers}
+        try:
+            self._first_line(method, version)
+            _set_target(scope, self._url)
+        except Problem as problem:
+            scope[REFUSED] = problem
         # HTTP/1.0 has no way to go on that everybody agrees upon.
         self.request = self._begin(scope, close=version != "1.1" or not parser.should_keep_alive())
 
@@ -142,13 +162,13 @@ def refused(flaw: Exception) -> Scope:
 
 
 def _set_target(scope: Scope, target: bytes) -> None:
-    """Take path and query from the target; one that names a host must name the same as the header."""
+    """Take path and query from the target; raises `Problem` for one that names another host than the header."""
     if target[:1] != b"/" and b"://" in target:
         scheme, _, rest = target.partition(b"://")
         host, slash, target = rest.partition(b"/")
         target = slash + target
         if scheme.lower() not in (b"http", b"https") or host.lower() != _host(scope).lower():
-            scope[REFUSED] = unreadable("the target and the header host name different hosts")
+            raise unreadable("the target and the header host name different hosts")
     path, _, scope["query_string"] = target.partition(b"?")
     scope["raw_path"] = path
     decoded = path.decode("latin-1")
