@@ -6,6 +6,7 @@ import pytest
 from bench import BODY, CHUNKED, KEEP_ALIVE_S, Bench, get, post, simulated
 from wire import Client
 
+from customersignal_ingest.adapters.inbound.http.asgi import Receive, Scope, Send
 from customersignal_ingest.adapters.inbound.http.server.connection import (
     GOODBYE,
     HEAD,
@@ -13,7 +14,12 @@ from customersignal_ingest.adapters.inbound.http.server.connection import (
     READING,
     REST_OF_BODY,
 )
-from customersignal_ingest.adapters.inbound.http.server.listener import SWEEP_S, TURNED_AWAY_MAX, UNREAD_MAX
+from customersignal_ingest.adapters.inbound.http.server.listener import (
+    OVERDUE_AT_ONCE,
+    SWEEP_S,
+    TURNED_AWAY_MAX,
+    UNREAD_BYTES_MAX,
+)
 from tests.unit.simulated_time import everyone_waits
 
 HALF = post()[:60]
@@ -21,7 +27,7 @@ HALF = post()[:60]
 
 def about(seconds: float) -> object:
     """A moment that a sweep notices."""
-    return pytest.approx(seconds + SWEEP_S / 2, abs=SWEEP_S / 2 + 0.1)
+    return pytest.approx(seconds + SWEEP_S, abs=SWEEP_S + 0.1)
 
 
 async def drip(client: Client, piece: bytes) -> None:
@@ -221,28 +227,51 @@ async def test_so_many_are_told_to_come_later_and_no_more() -> None:
     assert [client.is_parted for client in late] == [False] * TURNED_AWAY_MAX + [True] * 5
 
 
+async def says_much(scope: Scope, receive: Receive, send: Send) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"a" * (UNREAD_BYTES_MAX // 10)})
+
+
 @simulated
-async def test_so_many_may_leave_an_answer_unread_and_who_has_done_so_for_longest_goes() -> None:
-    bench = Bench(connections_max=2 * UNREAD_MAX)
-    clients = [bench.client() for _ in range(UNREAD_MAX + 1)]
+async def test_so_much_may_be_left_unread_and_who_has_done_so_for_longest_goes() -> None:
+    bench = Bench(app=says_much)
+    clients = [bench.client() for _ in range(11)]
     for client in clients:
         client.stop_reading()
         await client.send(get())
 
-    assert [client.is_parted for client in clients] == [True] + [False] * UNREAD_MAX
+    assert [client.is_parted for client in clients] == [True, True] + [False] * 9
 
 
 @simulated
-async def test_who_has_read_at_last_is_not_counted_among_them() -> None:
-    bench = Bench(connections_max=2 * UNREAD_MAX)
-    clients = [bench.client() for _ in range(UNREAD_MAX + 1)]
-    for client in clients:
+async def test_what_was_read_or_left_behind_is_not_counted() -> None:
+    bench = Bench(app=says_much)
+    clients = [bench.client() for _ in range(11)]
+    for number, client in enumerate(clients):
         client.stop_reading()
         await client.send(get())
-        if client is clients[0]:
+        if number == 0:
             await client.read_again()
+        if number == 1:
+            await client.leave()
 
-    assert not any(client.is_parted for client in clients)
+    assert [client.is_parted for client in clients] == [False, True] + [False] * 9
+
+
+@simulated
+async def test_a_crowd_whose_time_is_up_together_is_told_bit_by_bit() -> None:
+    bench = Bench()
+    crowd = [bench.client() for _ in range(3 * OVERDUE_AT_ONCE)]
+    for client in crowd:
+        await client.send(HALF)
+    await asyncio.sleep(HEAD.seconds - 2 * SWEEP_S)
+
+    told = {0}
+    for _ in range(100):
+        await asyncio.sleep(SWEEP_S / 10)
+        told.add(sum(client.statuses == [408] for client in crowd))
+
+    assert sorted(told) == [0, OVERDUE_AT_ONCE, 2 * OVERDUE_AT_ONCE, 3 * OVERDUE_AT_ONCE]
 
 
 # The end.

@@ -32,7 +32,7 @@ class _Transport(asyncio.Transport):
         super().__init__()
         self._client = client
         self.sent = bytearray()
-        self.writes = 0
+        self.writes = self.unread_bytes = 0
         self.reads = self.reading = True
         self.closing = self.ended = False
 
@@ -41,10 +41,14 @@ class _Transport(asyncio.Transport):
             self.writes += 1
             self.sent += data
             if not self.reads:
+                self.unread_bytes += len(data)
                 self._client.protocol.pause_writing()
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         assert high == 0  # A server that allows more would not know of a client that does not read.
+
+    def get_write_buffer_size(self) -> int:
+        return self.unread_bytes
 
     def write_eof(self) -> None:
         self.ended = True
@@ -102,6 +106,7 @@ class Client:
 
     async def read_again(self) -> None:
         self._transport.reads = True
+        self._transport.unread_bytes = 0
         self.protocol.resume_writing()
         await everyone_waits()
 

@@ -165,6 +165,11 @@ class Connection(asyncio.BufferedProtocol):
 
     # What the listener calls.
 
+    @property
+    def unread_bytes(self) -> int:
+        """How much the client has not read, besides what the kernel has."""
+        return self._transport.get_write_buffer_size()
+
     def out_of_time(self) -> None:
         """What was owed is overdue."""
         if self._owed is HEAD and self._reader.in_head:

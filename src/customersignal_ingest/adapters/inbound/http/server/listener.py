@@ -12,14 +12,14 @@ from customersignal_ingest.adapters.inbound.http.server.request import Request
 
 TURNED_AWAY_MAX = 256
 """How many connections more there may be of clients that are told that there are too many."""
-UNREAD_MAX = 256
-"""How many clients may leave an answer unread at a time."""
+UNREAD_BYTES_MAX = 64 * 1024 * 1024
+"""How much of answers may wait here for clients that do not read them, besides what the kernel has of each."""
 BUFFER_BYTES = 64 * 1024
 """How much is read at a time. asyncio's own way allocates four times that for each read, which costs 10 µs."""
 SENT_BYTES_MAX = 128 * 1024
 """How much of the answers on one connection the kernel keeps until the client reads them; Linux doubles it."""
-SWEEP_S = 0.5
-"""How late a deadline may be noticed."""
+SWEEP_S, OVERDUE_AT_ONCE = 0.1, 25
+"""How often deadlines are looked at, and for how many clients at a time, since all others wait meanwhile."""
 
 _ACCEPTED_AT_ONCE = 32
 
@@ -38,7 +38,8 @@ class Listener:
         self._connections: set[Connection] = set()
         # Whoever has waited for longest comes first.
         self._idle: dict[Connection, None] = {}
-        self._unread: dict[Connection, None] = {}
+        self._unread: dict[Connection, int] = {}
+        self._unread_bytes = 0
         self._work: dict[Request, asyncio.Task[None]] = {}
         self._quiet = asyncio.Event()
         self._server: asyncio.Server | None = None
@@ -94,22 +95,22 @@ class Listener:
         """Forget it."""
         self._connections.discard(connection)
         self._idle.pop(connection, None)
-        self._unread.pop(connection, None)
+        self._unread_bytes -= self._unread.pop(connection, 0)
         self._end_when_quiet()
 
     def note(self, connection: Connection, owed: Wait, /) -> None:
-        """Remember who is idle, and who does not read; of the latter there may be only so many."""
+        """Remember who is idle, and who does not read; the latter may leave only so much unread, all together."""
         if connection not in self._connections:
             return
         if owed is ANSWER:
             self._idle.pop(connection, None)
         else:
             self._idle.setdefault(connection)
-        if owed is not READING:
-            self._unread.pop(connection, None)
-        else:
-            self._unread[connection] = None
-            if len(self._unread) > UNREAD_MAX:
+        self._unread_bytes -= self._unread.pop(connection, 0)
+        if owed is READING:
+            self._unread[connection] = connection.unread_bytes
+            self._unread_bytes += connection.unread_bytes
+            if self._unread_bytes > UNREAD_BYTES_MAX:
                 next(iter(self._unread)).cut()
 
     def run(self, request: Request, /) -> None:
@@ -131,7 +132,8 @@ class Listener:
     def _sweep(self) -> None:
         """See whose time is up, and what time it is."""
         now = self._loop.time()
-        for connection in [each for each in self._connections if each.deadline <= now]:
+        overdue = [each for each in self._connections if each.deadline <= now]
+        for connection in overdue[:OVERDUE_AT_ONCE]:
             connection.out_of_time()
         self.of_every_answer = f"date: {formatdate(time.time(), usegmt=True)}\r\n".encode()
         self._timer = self._loop.call_later(SWEEP_S, self._sweep)
