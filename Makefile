@@ -9,7 +9,7 @@ SBOM := dist/customersignal-ingest.cdx.json
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test soak fuzz simulate faults faults-all check format lock audit sbom kafka bench bench-stages bench-growth bench-publish bench-keys clean
+.PHONY: help run test soak hostile fuzz simulate faults faults-all check format lock audit sbom kafka bench bench-stages bench-growth bench-publish bench-keys clean
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ test: $(VENV)/.dev ## Run all tests, the ones against real Kafka and PostgreSQL 
 
 soak: $(VENV)/.dev ## Run the tests that repeat a fault many times; takes long
 	@$(BIN)/python -m pytest -m slow --timeout 3600 $(ARGS)
+
+hostile: $(VENV)/.dev ## Print the figures of bad requests, slow clients and overload; let nothing else run meanwhile
+	@exec $(BIN)/python -m tests.hostile $(ARGS)
 
 fuzz: $(VENV)/.dev ## Fuzz the way of a body, guided by coverage: SECONDS=600 for longer, RUNS=1000000 for so many bodies
 	@exec $(BIN)/python -m tests.hostile.fuzz --keep .fuzz --seconds $(or $(SECONDS),60) $(if $(RUNS),--runs $(RUNS)) $(ARGS)

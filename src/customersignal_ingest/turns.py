@@ -3,8 +3,8 @@
 import asyncio
 from collections import deque
 
-BYTES_PER_ROUND = 32 * 1024
-"""What is let through in one round of the loop: a few milliseconds of work."""
+BYTES_PER_ROUND = 16 * 1024
+"""What is let through in one round of the loop: a millisecond or two of work."""
 SMALL_BYTES = 2 * 1024
 """What need not wait: the request around so little costs more than the work on it."""
 

@@ -1,8 +1,9 @@
 """Clients who hold connections and want nothing good: slow, idle, or never reading. A process of its own.
 
-`python -m tests.hostile.crowd PORT CONNECTIONS` with a key on its standard input holds that many
-connections until it is killed: each is of one kind, and comes again as often as it is sent away.
-Once all are there it says so, and from then on, once a second, how many are.
+`python -m tests.hostile.crowd PORT CONNECTIONS SECONDS` with a key on its standard input holds that
+many connections until it is killed: each is of one kind, and comes again as often as it is sent away.
+They come one after the other within so many seconds, so that they are sent away at all times. Once
+all have come it says, once a second, how many are there.
 """
 
 import asyncio
@@ -12,9 +13,8 @@ from contextlib import suppress
 
 PAUSE_S = 1.0
 """How long a slow client waits between two bytes."""
-AGAIN_S = 0.5
+AGAIN_S = 0.1
 """How long one who was sent away waits before he comes again."""
-_AT_ONCE = 50
 
 Kind = Callable[[asyncio.StreamReader, asyncio.StreamWriter, bytes], Awaitable[None]]
 
@@ -71,27 +71,24 @@ KINDS: tuple[Kind, ...] = (idle, kept, half_a_head, dripping_head, half_a_body, 
 class Crowd:
     """So many connections, of all kinds in turn."""
 
-    def __init__(self, port: int, key: bytes, size: int) -> None:
-        self._port, self._key, self._size = port, key, size
+    def __init__(self, port: int, key: bytes, size: int, coming_s: float) -> None:
+        self._port, self._key = port, key
+        self._size, self._coming_s = size, coming_s
         self.connected = 0
-        self._complete = asyncio.Event()
-        self._room = asyncio.Semaphore(_AT_ONCE)
 
     async def stay(self) -> None:
         """Come, and never go."""
         async with asyncio.TaskGroup() as clients:
             for number in range(self._size):
-                clients.create_task(self._one(KINDS[number % len(KINDS)]))
+                clients.create_task(self._one(KINDS[number % len(KINDS)], self._coming_s * number / self._size))
             clients.create_task(self._tell())
 
-    async def _one(self, kind: Kind) -> None:
+    async def _one(self, kind: Kind, delay_s: float) -> None:
+        await asyncio.sleep(delay_s)
         while True:
             with suppress(OSError):
-                async with self._room:
-                    reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+                reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
                 self.connected += 1
-                if self.connected == self._size:
-                    self._complete.set()
                 try:
                     await kind(reader, writer, self._key)
                 finally:
@@ -100,7 +97,7 @@ class Crowd:
             await asyncio.sleep(AGAIN_S)
 
     async def _tell(self) -> None:
-        await self._complete.wait()
+        await asyncio.sleep(self._coming_s)
         while True:
             sys.stdout.write(f"{self.connected}\n")
             sys.stdout.flush()
@@ -121,4 +118,5 @@ async def _drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, piec
 
 
 if __name__ == "__main__":
-    asyncio.run(Crowd(int(sys.argv[1]), sys.stdin.readline().strip().encode(), int(sys.argv[2])).stay())
+    port, size, coming_s = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+    asyncio.run(Crowd(port, sys.stdin.readline().strip().encode(), size, coming_s).stay())
