@@ -5,8 +5,9 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
+from confluent_kafka import KafkaError
 
-from customersignal_ingest.adapters.outbound.kafka.librdkafka.client import Librdkafka, PolledLine
+from customersignal_ingest.adapters.outbound.kafka.librdkafka.client import Librdkafka, PolledLine, everyday_settings
 from customersignal_ingest.adapters.outbound.kafka.librdkafka.delivery import (
     Burst,
     Call,
@@ -20,7 +21,7 @@ from customersignal_ingest.adapters.outbound.kafka.librdkafka.delivery import (
 )
 from customersignal_ingest.adapters.outbound.kafka.librdkafka.publisher import BATCH_BYTES_MAX, LibrdkafkaPublisher
 from customersignal_ingest.adapters.outbound.kafka.librdkafka.size import alone_bytes
-from customersignal_ingest.adapters.outbound.kafka.options import Options
+from customersignal_ingest.adapters.outbound.kafka.options import Options, Security
 from customersignal_ingest.adapters.outbound.kafka.topic import Topic
 from customersignal_ingest.domain.errors import ConfigurationError, Unavailable
 from customersignal_ingest.domain.event import Record
@@ -138,8 +139,10 @@ class Bench:
         return task
 
     async def answer(self, *records: Record) -> Sequence[Outcome]:
-        async with asyncio.timeout(10):
-            return await (await self.publish(*records))
+        """Publish where nothing has to be reported first."""
+        call = await self.publish(*records)
+        assert call.done(), "it waits for something"
+        return call.result()
 
     async def passes(self, seconds: float) -> None:
         """Let time pass, a tick at a time."""
@@ -496,6 +499,67 @@ async def test_a_line_without_a_broker_withdraws_what_it_has_when_it_ends() -> N
         await line.ended()
 
     assert [type(failure) for burst in told.bursts for _, _, failure in burst.failed] in ([NotSent], [Lost])
+
+
+class Late:
+    """A record that librdkafka reports on so many seconds after it was handed over."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    def latency(self) -> float:
+        return self._seconds
+
+
+async def failure(code: int, seconds: float, *, once: bool = False) -> Failure:
+    """Return what a line makes of an error."""
+    line = PolledLine("events_raw", {"bootstrap.servers": "127.0.0.1:1", "log_level": 0}, Listener(), once=once)
+    line.end()
+    return line._failure(KafkaError(code), Late(seconds))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "once", "certain"), [(0.1, False, True), (0.3, False, False), (-1.0, False, False), (0.3, True, True)]
+)
+async def test_what_is_turned_down_was_certainly_not_appended_at_the_first_attempt_only(
+    seconds: float, once: bool, certain: bool
+) -> None:
+    said = await failure(KafkaError.MSG_SIZE_TOO_LARGE, seconds, once=once)
+
+    assert said == TurnedDown("MSG_SIZE_TOO_LARGE", certain)
+
+
+@pytest.mark.parametrize(
+    ("code", "seconds", "kind"),
+    [
+        (KafkaError._PURGE_QUEUE, 0.1, NotSent),
+        (KafkaError._PURGE_QUEUE, 0.3, Lost),  # An earlier attempt may have arrived.
+        (KafkaError.TOPIC_AUTHORIZATION_FAILED, 0.1, NotSent),
+        (KafkaError.TOPIC_AUTHORIZATION_FAILED, 0.3, Lost),
+        (KafkaError._PURGE_INFLIGHT, 0.1, Lost),
+        (KafkaError._MSG_TIMED_OUT, 0.1, Lost),
+        (KafkaError.NOT_ENOUGH_REPLICAS_AFTER_APPEND, 0.1, Lost),
+        (KafkaError._TRANSPORT, 0.1, Lost),
+    ],
+)
+async def test_only_what_never_left_is_certainly_not_sent(code: int, seconds: float, kind: type[Failure]) -> None:
+    assert type(await failure(code, seconds)) is kind
+
+
+def test_over_tls_certificates_and_names_are_verified() -> None:
+    options = Options(
+        servers=("kafka:9093",),
+        topic="events_raw",
+        client_id="test",
+        publish_timeout_s=TIMEOUT_S,
+        event_bytes_max=900_000,
+        security=Security(protocol="SSL"),
+    )
+
+    settings = everyday_settings(options, 1)
+
+    assert settings["enable.ssl.certificate.verification"] is True
+    assert settings["ssl.endpoint.identification.algorithm"] == "https"
 
 
 async def test_settings_that_librdkafka_does_not_take_are_a_configuration_error() -> None:

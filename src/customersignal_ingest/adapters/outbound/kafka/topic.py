@@ -1,7 +1,7 @@
 """Whether a topic keeps what it acknowledges: looked up by the admin API, and made safe from the start."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,8 +78,8 @@ async def look_at(options: Options, /) -> Topic:
     error = for_code(described[0]["error_code"])
     if error is not NoError:  # Who may not look is told of no replicas, which is not to be taken for the truth.
         raise Unavailable(f"{options.topic} can't be described: {error.__name__}")
-    replication = min((len(partition["replicas"]) for partition in described[0]["partitions"]), default=0)
-    return _judged({name: value for name, value, *_ in entries}, replication, options)
+    replicas = [len(partition["replicas"]) for partition in described[0]["partitions"]]
+    return judged({name: value for name, value, *_ in entries}, replicas, options)
 
 
 async def partitions_of(options: Options, /) -> list[int]:
@@ -91,7 +91,9 @@ async def partitions_of(options: Options, /) -> list[int]:
     return [partition["partition"] for partition in described[0]["partitions"]]
 
 
-def _judged(config: Mapping[str, str], replication: int, options: Options) -> Topic:
+def judged(config: Mapping[str, str], replicas: Sequence[int], options: Options, /) -> Topic:
+    """Judge a topic by its settings, and by how many replicas each of its partitions has."""
+    replication = min(replicas, default=0)
     insync, cleanup = int(config["min.insync.replicas"]), config["cleanup.policy"]
     bytes_max, bytes_needed = int(config["max.message.bytes"]), options.event_bytes_max + ENVELOPE_BYTES
     lossy = "an acknowledged event could be lost"

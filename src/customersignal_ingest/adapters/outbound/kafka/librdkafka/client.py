@@ -68,27 +68,14 @@ class Librdkafka:
 
     def line(self, told: Told, /, *, batch_bytes_max: int) -> "PolledLine":
         """Start an idempotent producer; raises `ConfigurationError`."""
-        settings = {
-            "enable.idempotence": True,
-            "batch.size": batch_bytes_max,
-            "linger.ms": self._options.linger_ms or LINGER_MS,
-            "retry.backoff.ms": RETRY_BACKOFF_MS,
-        }
-        return PolledLine(self._options.topic, _settings(self._options) | settings, told, self._deny)
+        return PolledLine(self._options.topic, everyday_settings(self._options, batch_bytes_max), told, self._deny)
 
     def careful_line(self, told: Told, /) -> "PolledLine":
         """Start a producer that sends record by record, each at most once: its failures are the record's own.
 
         Raises `ConfigurationError`.
         """
-        settings = {
-            "enable.idempotence": False,
-            "retries": 0,
-            "batch.num.messages": 1,
-            "linger.ms": 0,
-            "max.in.flight.requests.per.connection": 1,
-        }
-        return PolledLine(self._options.topic, _settings(self._options) | settings, told, self._deny, once=True)
+        return PolledLine(self._options.topic, careful_settings(self._options), told, self._deny, once=True)
 
     async def topic(self) -> Topic:
         """Look at the topic's settings; raises `Unavailable`."""
@@ -105,6 +92,27 @@ class Librdkafka:
 
     def _deny(self) -> None:
         self._denied_until = time.monotonic() + DENIED_S
+
+
+def everyday_settings(options: Options, batch_bytes_max: int, /) -> dict[str, Any]:
+    """Return what librdkafka is told for a line that sends batches, and again where it is safe."""
+    return _settings(options) | {
+        "enable.idempotence": True,
+        "batch.size": batch_bytes_max,
+        "linger.ms": options.linger_ms or LINGER_MS,
+        "retry.backoff.ms": RETRY_BACKOFF_MS,
+    }
+
+
+def careful_settings(options: Options, /) -> dict[str, Any]:
+    """Return what librdkafka is told for a line that sends each record alone, and once."""
+    return _settings(options) | {
+        "enable.idempotence": False,
+        "retries": 0,
+        "batch.num.messages": 1,
+        "linger.ms": 0,
+        "max.in.flight.requests.per.connection": 1,
+    }
 
 
 def _settings(options: Options) -> dict[str, Any]:
