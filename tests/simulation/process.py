@@ -135,6 +135,8 @@ class Process:
             self.journal.note("listening")
             await self.asked_to_stop.wait()
             await self.drain(parts)
+        for task in list(self.handling):  # As `asyncio.run` does at its end.
+            task.cancel()
         self.journal.note("exit")
         self.ended.set()
 

@@ -165,9 +165,10 @@ def _about_order(attempts: Iterable[Attempt]) -> Iterator[str]:
     for attempt in attempts:
         if attempt.row is None or attempt.row.status != "accepted" or attempt.draft.user_id is None:
             continue
-        if str(attempt.row.receipt).endswith("/-"):
+        digits = str(attempt.row.receipt).rpartition("/")[2]
+        if not digits.isdecimal():  # Without a place; where there ought to be one, the promise has its complaint.
             continue
-        offset = int(str(attempt.row.receipt).rpartition("/")[2])
+        offset = int(digits)
         before = latest.setdefault((attempt.tenant.tenant_id, attempt.draft.user_id), [])
         if any(((e.answered or 0) < attempt.began or e.began == attempt.began) and at >= offset for e, at in before):
             yield f"{attempt.mark}: stored before what its user had been told of"

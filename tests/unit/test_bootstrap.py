@@ -1,17 +1,18 @@
 """The object graph, its life, and what it does with parts that misbehave."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 import customersignal_ingest
-from customersignal_ingest.adapters.outbound.memory import MemoryPublisher
+from customersignal_ingest.adapters.outbound.memory import MemoryKeys, MemoryPublisher
 from customersignal_ingest.bootstrap import Container, opened
-from customersignal_ingest.domain.errors import ConfigurationError, Unauthenticated
+from customersignal_ingest.domain.errors import ConfigurationError, Unauthenticated, Unavailable
 from customersignal_ingest.domain.event import Record
-from customersignal_ingest.domain.key import ApiKey, Tenant, digest
+from customersignal_ingest.domain.key import ApiKey, Digest, Tenant, digest
 from customersignal_ingest.domain.outcome import Outcome, Stored, Unknown
 from customersignal_ingest.settings import Settings
 
@@ -77,6 +78,49 @@ async def test_a_key_opens_what_it_was_made_for() -> None:
         assert await container.authenticate()("secret") == TENANT
         with pytest.raises(Unauthenticated):
             await container.authenticate()("another")
+
+
+async def test_a_known_key_is_good_while_its_database_is_away() -> None:
+    class Keys(MemoryKeys):
+        away = False
+
+        async def find(self, digest: Digest, /) -> ApiKey | None:
+            if self.away:
+                raise Unavailable("away")
+            return await super().find(digest)
+
+    keys, container = Keys(), Container(IN_MEMORY)
+    container.keys.override(keys)
+    await keys.create_tenant("acme")
+    await keys.add_key(ApiKey(key_id="k1", tenant=TENANT), digest("secret", IN_MEMORY.peppers[0]))
+
+    async with opened(container):
+        await container.authenticate()("secret")
+        keys.away = True
+
+        assert await container.authenticate()("secret") == TENANT
+
+
+async def test_a_change_that_the_key_store_announces_is_seen_at_once() -> None:
+    listeners: list[Callable[[Digest | None], None]] = []
+
+    class Keys(MemoryKeys):
+        def watch(self, on_change: Callable[[Digest | None], None], /) -> None:
+            listeners.append(on_change)
+
+    keys, container, secret = Keys(), Container(IN_MEMORY), digest("secret", IN_MEMORY.peppers[0])
+    container.keys.override(keys)
+    await keys.create_tenant("acme")
+    await keys.add_key(ApiKey(key_id="k1", tenant=TENANT), secret)
+
+    async with opened(container):
+        await container.authenticate()("secret")
+        await keys.revoke("k1", datetime.now(UTC))
+        for tell in listeners:
+            tell(secret)
+
+        with pytest.raises(Unauthenticated):
+            await container.authenticate()("secret")
 
 
 async def test_what_was_opened_is_closed() -> None:

@@ -101,12 +101,38 @@ async def test_a_known_key_is_looked_up_again_after_its_time() -> None:
 
 
 @simulated
+async def test_a_key_is_as_old_as_the_question_about_it() -> None:
+    cache = Cache()
+    cache.database.may_answer.clear()
+    slow = asyncio.create_task(cache.ask())
+    await everyone_waits()
+    cache.database.keys[GOOD] = REVOKED
+    await asyncio.sleep(TTL_S - 1)
+    cache.database.may_answer.set()
+    assert await slow == KEY
+    await asyncio.sleep(1)
+    assert await cache.ask() == REVOKED
+
+
+@simulated
 async def test_a_key_that_was_taken_away_is_unknown_after_its_time() -> None:
     cache = Cache()
     await cache.ask()
     del cache.database.keys[GOOD]
     await asyncio.sleep(TTL_S)
     assert await cache.ask() is None
+
+
+@simulated
+async def test_a_key_that_was_taken_away_is_not_good_while_the_database_is_away() -> None:
+    cache = Cache()
+    await cache.ask()
+    del cache.database.keys[GOOD]
+    await asyncio.sleep(TTL_S)
+    assert await cache.ask() is None
+    cache.database.away = True
+    await asyncio.sleep(UNKNOWN_TTL_S)
+    assert await cache.ask() == "unavailable"
 
 
 @simulated

@@ -146,6 +146,15 @@ def test_what_was_refused_holds_nothing() -> None:
         assert bounds.events == 4
 
 
+def test_what_was_refused_is_not_given_back() -> None:
+    bounds = admission()
+    with bounds.lease("acme") as lease:
+        lease.take(events=4)
+        with pytest.raises(Saturated):
+            lease.take(events=2)
+    assert bounds.events == 0
+
+
 TAKES = st.tuples(st.sampled_from(["acme", "globex", "initech"]), st.integers(0, 6), st.integers(0, 600))
 
 

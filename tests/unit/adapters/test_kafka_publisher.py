@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -23,14 +24,21 @@ from customersignal_ingest.adapters.outbound.kafka.producer import (
 )
 from customersignal_ingest.adapters.outbound.kafka.publisher import TICK_S, KafkaPublisher
 from customersignal_ingest.adapters.outbound.kafka.topic import Topic
-from customersignal_ingest.adapters.outbound.kafka.watch import LOOK_S
+from customersignal_ingest.adapters.outbound.kafka.watch import LOOK_AGAIN_S, LOOK_S
 from customersignal_ingest.domain.errors import Unavailable
 from customersignal_ingest.domain.event import Record
 from customersignal_ingest.domain.outcome import NotStored, Outcome, Refused, Stored, Unknown
+from tests.unit.simulated_time import SimulatedLoop, run
 
 pytestmark = pytest.mark.anyio
 
 TIMEOUT_S = 10.0
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> tuple[str, dict[str, Any]]:
+    """Where nothing can happen any more, a test ends at once."""
+    return "asyncio", {"loop_factory": SimulatedLoop}
 
 
 def a_record(name: str, *, value: bytes = b"{}") -> Record:
@@ -276,6 +284,24 @@ async def test_a_call_of_which_two_shares_travel_together_is_complete_once() -> 
     assert call.outcomes == [Stored("events", 0, offset) for offset in (7, 8, 9)]
 
 
+async def test_a_record_goes_out_whole() -> None:
+    loaded: list[dict[str, object]] = []
+
+    class Keeping(FakeBuilder):
+        def append(self, **parts: Any) -> object | None:
+            loaded.append(parts)
+            return super().append(**parts)
+
+    headers = (("event_id", b"1"), ("odd", b"\xff"))
+    record = Record(key=b"k", value=b"v", headers=headers, timestamp_ms=7, tenant_id="acme", event_id="1")
+    batch = Batch(0, opened_at=0.0, deadline=10.0)
+    batch.add(Call([record], 0, born_at=0.0), [0])
+
+    batch.load(Keeping(100))
+
+    assert loaded == [{"timestamp": 7, "key": b"k", "value": b"v", "headers": list(headers)}]
+
+
 async def test_a_confirmation_without_a_place_is_stored_without_an_offset() -> None:
     async with opened() as bench:
         call = await bench.call("a", "b")
@@ -319,6 +345,29 @@ async def test_other_partitions_of_a_replaced_producer_still_get_their_answer() 
         first.settle(1, Appended(0))
 
         assert set(kinds(await call)) == {Unknown, Stored}
+
+
+async def test_a_failure_of_a_replaced_producer_leaves_the_new_one_in_service() -> None:
+    async with opened(FakeKafka(partitions=2)) as bench:
+        await bench.call(*[f"{n}" for n in range(20)])
+        first = bench.kafka.latest
+        first.settle(0, Lost("x"))
+        await bench.turn()
+        first.settle(1, Lost("y"))
+        await bench.turn()
+
+        assert bench.publisher.restarts == {"x": 1}
+        assert len(bench.kafka.producers) == 2
+
+
+async def test_a_producer_that_was_denied_is_replaced() -> None:
+    async with opened() as bench:
+        await bench.call("a")
+        bench.kafka.latest.settle(0, Denied("TopicAuthorizationFailed"))
+        await bench.turn()
+
+        assert bench.publisher.restarts == {"TopicAuthorizationFailed": 1}
+        assert len(bench.kafka.producers) == 2
 
 
 async def test_one_bad_record_is_refused_and_its_company_stored_in_order() -> None:
@@ -426,7 +475,7 @@ async def test_what_was_never_sent_within_the_deadline_is_not_stored_and_never_s
         bench.kafka.leaderless = set()
         await bench.tick(1)
 
-        assert bench.kafka.latest.keys == []
+        assert [producer.keys for producer in bench.kafka.producers] == [[]]
 
 
 async def test_a_partition_is_served_as_soon_as_it_has_a_leader_again() -> None:
@@ -464,6 +513,21 @@ async def test_a_late_confirmation_is_counted_and_changes_no_answer() -> None:
 
         assert kinds(await call) == [Unknown]
         assert bench.publisher.late_acks == 1
+
+
+async def test_a_late_confirmation_stands_for_no_other_batch() -> None:
+    async with opened() as bench:
+        await bench.call("a")
+        await bench.tick(TIMEOUT_S)
+        call = await bench.call("b")
+        assert bench.kafka.latest.keys == [[b"b"]]
+
+        bench.kafka.producers[0].settle(0, Appended(0))
+        await bench.turn()
+        assert not call.done()
+
+        bench.kafka.latest.settle(0, Lost("x"))
+        assert await call == [Unknown("x")]
 
 
 async def test_answers_in_the_sockets_are_read_first_after_the_loop_was_held_up() -> None:
@@ -585,6 +649,22 @@ async def test_a_full_batch_makes_room_for_the_next_in_order() -> None:
         assert await call == [Stored("events", 0, n) for n in range(3)]
 
 
+async def test_what_finds_no_room_goes_before_what_came_later() -> None:
+    kafka = FakeKafka()
+    kafka.found = Topic(message_bytes_max=100)
+    async with opened(kafka) as bench:
+        kafka.leaderless = {0}
+        await bench.call("a", "b", "c", value=b"x" * 50)
+        await bench.tick(2)  # Who comes now gets a batch of his own.
+        await bench.call("d", value=b"x" * 50)
+        kafka.leaderless = set()
+        await bench.tick()
+        kafka.latest.settle(0, Appended(0))
+        await bench.turn()
+
+        assert kafka.latest.keys == [[b"a", b"b"], [b"c", b"d"]]
+
+
 async def test_an_unsafe_topic_gets_nothing() -> None:
     kafka = FakeKafka()
     kafka.found = Topic(dangers=("min.insync.replicas is 1, needs 2",))
@@ -600,6 +680,27 @@ async def test_a_topic_that_becomes_unsafe_gets_nothing_within_a_minute() -> Non
         await bench.tick(LOOK_S)
 
         assert kinds(await bench.answer("a")) == [NotStored]
+
+
+async def test_a_topic_that_was_made_safe_is_used_within_seconds() -> None:
+    kafka = FakeKafka()
+    kafka.found = Topic(dangers=("cleanup.policy is compact",))
+    async with opened(kafka) as bench:
+        kafka.found = Topic()
+        await bench.tick(LOOK_AGAIN_S)
+
+        call = await bench.call("a")
+        kafka.latest.settle(0, Appended(0))
+        assert kinds(await call) == [Stored]
+
+
+async def test_a_topic_that_could_not_be_looked_at_gets_nothing() -> None:
+    class Silent(FakeKafka):
+        async def topic(self) -> Topic:
+            raise Unavailable("Kafka does not say how events is set")
+
+    async with opened(Silent()) as bench:
+        assert await bench.answer("a") == [NotStored("Kafka does not say how events is set")]
 
 
 async def test_a_topic_that_disappears_gets_nothing() -> None:
@@ -776,7 +877,7 @@ def test_whatever_kafka_does_no_answer_is_false(calls: list[list[str]], data: st
                     key = f"{number}-{n}-{kind}".encode()
                     check(key, outcome, kafka.log)
 
-    asyncio.run(live())
+    run(live())
 
 
 def check(key: bytes, outcome: Outcome, log: list[bytes]) -> None:

@@ -7,10 +7,12 @@ import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from customersignal_ingest.adapters.outbound.sqlite_log import SqlitePublisher, open_publisher
+from customersignal_ingest.adapters.outbound.sqlite_log.log_file import Journal, LogFile, connect
 from customersignal_ingest.domain.errors import ConfigurationError, Unavailable
 from customersignal_ingest.domain.event import StoredRecord
 from customersignal_ingest.domain.outcome import NotStored, Stored
@@ -106,6 +108,22 @@ async def test_calls_that_overlap_share_a_commit(publisher: SqlitePublisher, pat
 
     # A commit of its own each would have left far more pages in the WAL than the records fill.
     assert path.with_name("events.db-wal").stat().st_size < 200 * 4096
+
+
+@pytest.mark.parametrize(("journal", "synchronous"), [(Journal.WAL, "FULL"), (Journal.TRUNCATE, "EXTRA")])
+def test_every_commit_is_synced_to_the_disk(path: Path, journal: Journal, synchronous: str) -> None:
+    connections: list[sqlite3.Connection] = []
+
+    def remembered(*how: Any) -> sqlite3.Connection:
+        connections.append(connect(*how))
+        return connections[-1]
+
+    log = LogFile(path, journal=journal, connect=remembered)
+    log.open()
+    [in_force] = connections[-1].execute("PRAGMA synchronous").fetchone()
+    log.close()
+
+    assert ["OFF", "NORMAL", "FULL", "EXTRA"][in_force] == synchronous
 
 
 async def test_the_folder_is_made(tmp_path: Path) -> None:

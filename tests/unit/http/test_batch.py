@@ -114,6 +114,7 @@ async def test_the_results_say_which_event_to_send_again() -> None:
 
     statuses = [result["status"] for result in reply.json["results"]]
     assert statuses == ["accepted", "not_stored", "unknown", "rejected"]
+    assert [result["index"] for result in reply.json["results"]] == [0, 1, 2, 3]
     assert [result["event_id"] for result in reply.json["results"]] == ["id-0", "id-1", "id-2", "id-3"]
 
 

@@ -59,6 +59,12 @@ async def test_another_media_type_is_415_that_shows_the_header_to_add(service: S
     assert "Content-Type: application/json" in reply.json["error"]["message"]
 
 
+async def test_no_media_type_is_415(service: Service) -> None:
+    reply = await service.send("POST", SINGLE, [("x-cs-api-key", KEY)], [EVENT])
+
+    assert (reply.status, reply.code) == (415, "UNSUPPORTED_MEDIA_TYPE")
+
+
 @pytest.mark.parametrize("encoding", ["br", "deflate", "gzip, gzip", "zstd,gzip", "identity, gzip", "*"])
 async def test_another_or_a_nested_encoding_is_415(service: Service, encoding: str) -> None:
     reply = await send(service, EVENT, content_encoding=encoding)

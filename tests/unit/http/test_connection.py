@@ -9,7 +9,7 @@ from bench import BODY, CHUNKED, Bench, chunks, get, post, simulated
 from hypothesis import given
 from hypothesis import strategies as st
 
-from customersignal_ingest.adapters.inbound.http.asgi import Receive, Scope, Send
+from customersignal_ingest.adapters.inbound.http.asgi import Message, Receive, Scope, Send
 from customersignal_ingest.adapters.inbound.http.guard import HEADERS_MAX
 from customersignal_ingest.adapters.inbound.http.server.connection import PIPELINED_MAX, UNREAD_BYTES_MAX
 from customersignal_ingest.adapters.inbound.http.server.reader import HEAD_BYTES_MAX
@@ -468,6 +468,22 @@ async def test_what_was_whole_when_its_client_left_is_stored() -> None:
     await everyone_waits()
 
     assert (bench.stored, bench.logged) == (1, [499])
+
+
+@simulated
+async def test_what_was_whole_when_its_client_left_can_be_read_afterwards() -> None:
+    read: list[Message] = []
+
+    async def late(_scope: Scope, receive: Receive, _send: Send) -> None:
+        await asyncio.sleep(1)
+        read.append(await receive())
+
+    client = Bench(app=late).client()
+    await client.send(post())
+    await client.leave()
+    await asyncio.sleep(2)
+
+    assert read == [{"type": "http.request", "body": BODY, "more_body": False}]
 
 
 @simulated
