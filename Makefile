@@ -9,7 +9,7 @@ SBOM := dist/customersignal-ingest.cdx.json
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test soak hostile fuzz simulate faults faults-all check format lock audit sbom kafka bench bench-stages bench-growth bench-publish bench-keys clean
+.PHONY: help run test soak hostile fuzz simulate mutants faults faults-all check format lock audit sbom kafka bench bench-stages bench-growth bench-publish bench-keys clean
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ fuzz: $(VENV)/.dev ## Fuzz the way of a body, guided by coverage: SECONDS=600 fo
 
 simulate: $(VENV)/.dev ## Run the service in simulated worlds: SEEDS=0:5000 for many, SEEDS=123 for one, step by step
 	@exec $(BIN)/python -m tests.simulation $(or $(SEEDS),0:1000) $(SECONDS)
+
+mutants: $(VENV)/.dev ## Put bugs into copies of the service, and see that the tests notice; ARGS='NAME ...' for some
+	@exec $(BIN)/python -m tests.mutants $(ARGS)
 
 faults: $(VENV)/.dev ## Break brokers, network, database, service and clients, the short way; SEEDS=1 for another run
 	@$(BIN)/python -m pytest tests/faults -m short $(ARGS)
