@@ -157,8 +157,8 @@ _UNSETTLED = NotStored("no confirmation within the deadline")
         name="ready-without-confirmations",
         bug="The process is ready though no confirmation comes.",
         file="adapters/outbound/kafka/calls.py",
-        old='        return f"no confirmation for {STUCK_S:.0f} s" if waited_s > patience_s else ""\n',
-        new='        return f"no confirmation for {STUCK_S:.0f} s" if waited_s > 1000 * patience_s + 1 else ""\n',
+        old="        elif waited_s > STUCK_S:\n",
+        new="        elif waited_s > 1000 * STUCK_S:\n",
         tests=(
             f"{KAFKA}::test_ping_raises_while_confirmations_do_not_come",
             f"{RDKAFKA}::test_ping_says_when_no_confirmation_comes",
@@ -168,11 +168,22 @@ _UNSETTLED = NotStored("no confirmation within the deadline")
         name="ready-again-too-early",
         bug="After calls that waited in vain the process is ready for three seconds with each new call.",
         file="adapters/outbound/kafka/calls.py",
-        old="        patience_s = STUCK_S if self.came_at >= self.failed_at else 0.0\n",
-        new="        patience_s = STUCK_S\n",
+        old="            if waited_s > 0 or now - self.failed_at < DOUBT_S:\n",
+        new="            if waited_s > STUCK_S:\n",
         tests=(
             f"{KAFKA}::test_after_a_call_that_waited_in_vain_only_a_confirmation_makes_ping_return",
             f"{RDKAFKA}::test_after_a_call_that_waited_in_vain_only_a_confirmation_makes_ping_return",
+        ),
+    ),
+    Mutant(
+        name="ready-while-clients-pause",
+        bug="After calls that waited in vain the process is ready as soon as nobody waits.",
+        file="adapters/outbound/kafka/calls.py",
+        old="            if waited_s > 0 or now - self.failed_at < DOUBT_S:\n",
+        new="            if waited_s > 0:\n",
+        tests=(
+            f"{KAFKA}::test_that_nobody_waits_after_a_call_in_vain_is_no_sign_of_health_for_ten_seconds",
+            f"{RDKAFKA}::test_that_nobody_waits_after_a_call_in_vain_is_no_sign_of_health_for_ten_seconds",
         ),
     ),
 )

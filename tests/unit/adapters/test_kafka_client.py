@@ -2,11 +2,15 @@
 
 import asyncio
 import inspect
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import AIOKafkaConnection
 from aiokafka.errors import (
@@ -21,9 +25,10 @@ from aiokafka.producer.sender import Sender
 from aiokafka.producer.transaction_manager import TransactionManager
 from aiokafka.structs import RecordMetadata
 
-from customersignal_ingest.adapters.outbound.kafka.client import _verdict, new_batch
+from customersignal_ingest.adapters.outbound.kafka.client import AiokafkaProducer, _verdict, new_batch
 from customersignal_ingest.adapters.outbound.kafka.options import Options
 from customersignal_ingest.adapters.outbound.kafka.producer import Appended, Denied, Lost, TurnedDown, Verdict
+from customersignal_ingest.adapters.outbound.kafka.topic import look_at
 
 pytestmark = pytest.mark.anyio
 
@@ -31,6 +36,7 @@ OPTIONS = Options(
     servers=("nowhere:1",), topic="events", client_id="test", publish_timeout_s=10, event_bytes_max=900_000
 )
 HERE = TopicPartition("events", 0)
+METADATA = b"\x00\x03"  # Its number in Kafka's protocol.
 
 
 async def producer() -> Any:
@@ -76,6 +82,64 @@ def test_the_replaced_methods_are_the_ones_that_are_called() -> None:
     assert "self._metadata_update(" in inspect.getsource(AIOKafkaClient._md_synchronizer)
     assert "self._send_produce_req(" in inspect.getsource(Sender._sender_routine)
     assert "_batch_ttl" in inspect.getsource(MessageAccumulator._append_batch)
+
+
+@pytest.mark.parametrize("starts", [AIOKafkaProducer.start, AIOKafkaAdminClient.start])
+def test_a_start_begins_with_the_method_that_we_replace(starts: Callable[..., Any]) -> None:
+    assert ".bootstrap()" in inspect.getsource(starts)
+    source = inspect.getsource(AIOKafkaClient.bootstrap)
+    assert "self.hosts" in source
+    assert "self._sync_task = create_task(self._md_synchronizer())" in source
+
+
+class SilentBroker:
+    """Says which requests it knows, and answers none of them."""
+
+    def __init__(self) -> None:
+        self.asked, self.left = asyncio.Event(), asyncio.Event()
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[str]:
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        async with server:
+            yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(asyncio.IncompleteReadError):
+            while True:
+                request = await reader.readexactly(int.from_bytes(await reader.readexactly(4)))
+                kind, correlation = request[:2], request[4:8]
+                if kind == METADATA:
+                    self.asked.set()
+                    await reader.read()
+                    self.left.set()
+                    break
+                knows = METADATA + bytes((0, 0, 0, 5))
+                answer = correlation + bytes((0, 0, 0, 0, 0, 1)) + knows
+                writer.write(len(answer).to_bytes(4) + answer)
+        writer.close()
+
+
+async def start_and_abandon(options: Options) -> None:
+    producer = AiokafkaProducer(options)
+    try:
+        await producer.start()
+    finally:
+        await producer.abandon()
+
+
+@pytest.mark.parametrize("start", [start_and_abandon, look_at])
+async def test_who_gives_up_a_silent_broker_leaves_no_connection_open(
+    start: Callable[[Options], Coroutine[Any, Any, object]],
+) -> None:
+    broker = SilentBroker()
+    async with broker.serving() as server, asyncio.timeout(10):
+        starting = asyncio.create_task(start(replace(OPTIONS, servers=(server,))))
+        await broker.asked.wait()
+        starting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+        await broker.left.wait()
 
 
 def test_a_connection_has_a_writer_to_abort() -> None:

@@ -760,6 +760,20 @@ async def test_after_a_call_that_waited_in_vain_only_a_confirmation_makes_ping_r
         await bench.publisher.ping()
 
 
+async def test_that_nobody_waits_after_a_call_in_vain_is_no_sign_of_health_for_ten_seconds() -> None:
+    async with opened() as bench:
+        lost = await bench.call("a")
+        await bench.tick(11)
+        assert isinstance((await lost)[0], Unknown)
+        await bench.tick(8)
+        with pytest.raises(Unavailable, match="waited in vain"):
+            await bench.publisher.ping()
+
+        await bench.tick(3)
+
+        await bench.publisher.ping()
+
+
 async def test_a_cancelled_call_withdraws_nothing_and_gives_its_room_back() -> None:
     async with opened(queue_records_max=1) as bench:
         call = await bench.call("a")

@@ -415,6 +415,20 @@ async def test_after_a_call_that_waited_in_vain_only_a_confirmation_makes_ping_r
         await bench.publisher.ping()
 
 
+async def test_that_nobody_waits_after_a_call_in_vain_is_no_sign_of_health_for_ten_seconds() -> None:
+    async with opened() as bench:
+        lost = await bench.publish(a_record("a"))
+        await bench.passes(11)
+        assert isinstance((await lost)[0], Unknown)
+        await bench.passes(8)
+        with pytest.raises(Unavailable, match="waited in vain"):
+            await bench.publisher.ping()
+
+        await bench.passes(3)
+
+        await bench.publisher.ping()
+
+
 async def test_a_loop_that_was_held_up_reads_confirmations_before_anything_expires() -> None:
     async with opened() as bench:
         task = await bench.publish(a_record("a"))

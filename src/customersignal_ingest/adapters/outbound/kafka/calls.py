@@ -10,6 +10,7 @@ RECORDS_MAX = 50_000
 BYTES_MAX = 64 * 1024 * 1024
 STALL_S = 1.0
 STUCK_S = 3.0
+DOUBT_S = 10.0
 
 _UNSETTLED = Unknown("no confirmation within the deadline")
 
@@ -83,13 +84,18 @@ class Confirmations:
     def __init__(self) -> None:
         self.came_at = self.failed_at = float("-inf")
 
-    def reason_against(self, waited_s: float) -> str:
+    def reason_against(self, waited_s: float, now: float) -> str:
         """Say that none come, or nothing; `waited_s` is for how long the oldest call has waited.
 
-        Once calls waited in vain, whoever waits does so until something is confirmed.
+        Once calls waited in vain, that holds until something is confirmed, or for ten seconds more if
+        nobody sends: clients who pause before they try again are no sign of health.
         """
-        patience_s = STUCK_S if self.came_at >= self.failed_at else 0.0
-        return f"no confirmation for {STUCK_S:.0f} s" if waited_s > patience_s else ""
+        if self.came_at < self.failed_at:
+            if waited_s > 0 or now - self.failed_at < DOUBT_S:
+                return "no confirmation since calls waited in vain"
+        elif waited_s > STUCK_S:
+            return f"no confirmation for {STUCK_S:.0f} s"
+        return ""
 
 
 class Stall:

@@ -2,7 +2,7 @@
 
 What it mends: no topic is made by asking for it; news of leaders comes from whoever answers first,
 and not ten thousand times a second; a batch never expires before our own deadline; `abandon` ends
-everything, where `stop` waits for ever.
+everything, where `stop` waits for ever; who gives up a silent broker leaves no connection open.
 """
 
 # ruff: noqa: SLF001  aiokafka has no public way to any of this; its version is pinned, and a test holds the names.
@@ -105,6 +105,21 @@ async def _ask(server: str, connection: dict[str, Any]) -> None:
     found.close()
 
 
+def hang_up_when_cancelled(client: Any, options: Options, /) -> None:
+    """Let the client's start close what it opened, also when it is cancelled before the broker has answered."""
+    client.bootstrap = partial(_bootstrap, client, options)
+
+
+async def _bootstrap(client: Any, options: Options) -> None:
+    [(host, port, _)] = client.hosts
+    connection = await create_conn(host, port, **options.connection())
+    try:
+        client.cluster.update_metadata(await connection.send(MetadataRequest([])))
+    finally:
+        connection.close()
+    client._sync_task = asyncio.create_task(client._md_synchronizer())
+
+
 class AiokafkaProducer:
     """An `AIOKafkaProducer` as the seam wants it."""
 
@@ -142,6 +157,7 @@ class AiokafkaProducer:
         # Without a leader a batch would expire after the request's time-out and poison its partition;
         # our deadline comes first, and replaces the producer.
         producer._message_accumulator._batch_ttl = 2 * self._options.publish_timeout_s
+        hang_up_when_cancelled(producer.client, self._options)
         producer.client._metadata_update = partial(self._update_metadata, producer.client)
         producer._sender._send_produce_req = partial(self._send_request, producer._sender._send_produce_req)
         return producer

@@ -9,7 +9,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, NoError, UnknownTopicOrPartitionError, for_code
 
-from customersignal_ingest.adapters.outbound.kafka.client import reach
+from customersignal_ingest.adapters.outbound.kafka.client import hang_up_when_cancelled, reach
 from customersignal_ingest.adapters.outbound.kafka.options import Options, read_options
 from customersignal_ingest.domain.errors import Unavailable
 from customersignal_ingest.domain.partition import PARTITIONS_DEFAULT
@@ -118,6 +118,7 @@ async def _asked(options: Options, ask: Callable[[AIOKafkaAdminClient], Any]) ->
     """Ask through the first broker that answers, within the time of four requests, and hang up."""
     server = await reach(options)
     admin = AIOKafkaAdminClient(bootstrap_servers=server, **options.connection())
+    hang_up_when_cancelled(admin._client, options)  # noqa: SLF001  It has no public way to its client.
     try:
         async with asyncio.timeout(4 * options.request_timeout_ms / 1000):
             await admin.start()

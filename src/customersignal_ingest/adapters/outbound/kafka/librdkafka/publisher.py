@@ -155,7 +155,8 @@ class LibrdkafkaPublisher:
         return "" if self._in_flight.has_room(count, size_bytes) else "queue full"
 
     def _stuck(self) -> str:
-        return self._confirmations.reason_against(self._in_flight.oldest_s(self._clock()))
+        now = self._clock()
+        return self._confirmations.reason_against(self._in_flight.oldest_s(now), now)
 
     # Records go out.
 
