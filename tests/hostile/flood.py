@@ -13,6 +13,7 @@ from collections import deque
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
+NO_CONNECTION = "no connection left"  # All that this client may have wait for an answer.
 PATIENCE_S = 20.0
 
 
@@ -134,7 +135,7 @@ class _Flooding:
         except OSError:
             return "refused"
         if connection is None:
-            return "no connection left"
+            return NO_CONNECTION
         try:
             async with asyncio.timeout(PATIENCE_S):
                 status = await connection.send(request)
