@@ -811,6 +811,18 @@ async def test_close_waits_for_what_is_about_to_be_confirmed() -> None:
         assert kinds(await call) == [Stored]
 
 
+async def test_a_producer_that_comes_of_age_while_all_end_has_no_successor_that_nobody_ends() -> None:
+    async with opened() as bench:
+        bench.now += AGE_MAX_S
+        closing = asyncio.create_task(bench.publisher.close())
+        while not closing.done():
+            await asyncio.sleep(0)
+            bench.publisher.tick()
+        await bench.turn()
+
+        assert [producer.abandoned for producer in bench.kafka.producers] == [True]
+
+
 class Whim(FakeProducer):
     """A producer that does to each batch what is drawn, over a log of what is really there."""
 

@@ -78,11 +78,12 @@ class Generations:
         self._starting: asyncio.Task[None] | None = None
         self._start_by = 0.0
         self._ending: set[asyncio.Task[None]] = set()
+        self._closed = False
         self.tried = asyncio.Event()
 
     def connect(self) -> None:
         """Begin to put a producer into service; goes on until there is one."""
-        if self._connecting is None or self._connecting.done():
+        if not self._closed and (self._connecting is None or self._connecting.done()):
             self._connecting = asyncio.create_task(self._connect())
 
     def retire(self, generation: Generation, cause: str, *, strike: bool = True) -> None:
@@ -127,6 +128,7 @@ class Generations:
 
     async def close(self) -> None:
         """End all generations, within about a second; what they have out is lost."""
+        self._closed = True  # Whatever is retired from here on has no successor.
         for task in filter(None, [self._connecting, self._starting]):
             task.cancel()
         if self._connecting is not None:
