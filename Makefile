@@ -19,7 +19,7 @@ run: $(VENV)/.runtime ## Set everything up and serve on 127.0.0.1:8080, data in 
 	@exec $(BIN)/cs-ingest dev $(ARGS)
 
 test: $(VENV)/.dev ## Run all tests, the ones against real Kafka and PostgreSQL too
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow and not alone" $(COVERAGE) --cov-report= $(ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist loadgroup -m "not slow and not alone" $(COVERAGE) --cov-report= $(ARGS)
 	@echo "Now the tests that hold something against the clock, with the machine to themselves:"
 	@$(BIN)/python -m pytest -m alone $(COVERAGE) --cov-append --cov-report=term:skip-covered $(ARGS) || \
 	    { [ $$? = 5 ] && [ "$(ARGS)" ]; }  # Where ARGS names some tests, none of them may be such a one.

@@ -95,7 +95,7 @@ def test_the_list_of_what_is_inside_is_what_the_lock_says(tmp_path: Path) -> Non
         text=True,
         timeout=100,
         # What was said to the `make` that runs us, `ARGS=...` above all, is not for this one.
-        env={name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKEOVERRIDES")},
+        env={name: value for name, value in os.environ.items() if name not in ("ARGS", "MAKEFLAGS", "MAKEOVERRIDES")},
     )
 
     assert (made.returncode, made.stderr) == (0, "")
