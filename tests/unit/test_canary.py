@@ -389,9 +389,9 @@ def test_journals_that_nobody_could_verify_are_bounded(world: World, monkeypatch
     monkeypatch.setattr(canary, "KEPT_MAX", 6)
     world.shelf.away = lambda: True
 
-    summary = world.lives(for_s=1800)
+    summary = world.lives(for_s=600)
 
-    assert summary.rounds_unverified == 30
+    assert summary.rounds_unverified == 10
     assert len(world.journals) == 6
 
 

@@ -137,6 +137,7 @@ def _settings(options: Options) -> dict[str, Any]:
         "queue.buffering.max.kbytes": BUFFER_KBYTES_MAX,
         "topic.metadata.refresh.interval.ms": 30_000,
         "topic.metadata.refresh.fast.interval.ms": 250,
+        "retry.backoff.max.ms": RETRY_BACKOFF_MS,  # Which bounds the pauses between looks for a leader, too.
         **_security(options),
     }
 
