@@ -3,7 +3,8 @@
 `python -m benchmarks.publish_cost`, against one broker of its own on this machine. Each figure is
 the CPU time of this process, all threads, user and system, between the first call and the last
 confirmation of a round, divided by the round's events; the records are made before. Rounds of the
-kinds alternate, and the median counts. What is in each figure:
+kinds alternate, and the median counts. Garbage is looked for as rarely as in the service, for all of
+them. What is in each figure:
 
 - `bare`: `create_batch`, 100 times `append`, `send_batch` to one partition after the other, and the
   wait for each batch's confirmation. Nobody chooses partitions, and nobody learns an offset.
@@ -16,6 +17,7 @@ kinds alternate, and the median counts. What is in each figure:
 
 import argparse
 import asyncio
+import gc
 import statistics
 import sys
 import time
@@ -28,6 +30,7 @@ from customersignal_ingest.adapters.outbound.kafka import open_publisher
 from customersignal_ingest.domain.event import Record
 from customersignal_ingest.domain.outcome import Stored
 from customersignal_ingest.registry import AdapterSettings, open_url
+from customersignal_ingest.serve.server import GARBAGE_THRESHOLDS
 from tests.integration.servers.kafka import running
 
 TARGET_US = 3.0
@@ -155,6 +158,7 @@ def main() -> None:
     parser.add_argument("--callers", type=int, default=8, help="calls in flight at once")
     parser.add_argument("--partitions", type=int, default=8)
     arguments = parser.parse_args()
+    gc.set_threshold(*GARBAGE_THRESHOLDS)
     with running(nodes=1) as kafka:
         kafka.create_topic(TOPIC, partitions=arguments.partitions)
         costs = asyncio.run(measure(kafka.bootstrap, kafka.url(TOPIC), arguments))
