@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import (
@@ -371,15 +371,20 @@ def _partition(consumer: Consumer, topic: str, number: int) -> Iterator[StoredRe
         if message is None or message.error():
             raise TimeoutError(f"{topic}/{number} can't be read from {first} on: {message and message.error()}")
         first = message.offset() + 1
-        yield StoredRecord(
-            topic=topic,
-            partition=number,
-            offset=message.offset(),
-            key=message.key(),
-            value=message.value(),
-            headers=tuple(message.headers() or ()),
-            timestamp_ms=message.timestamp()[1],
-        )
+        yield stored(message)
+
+
+def stored(message: Any) -> StoredRecord:
+    """Return what another client's message is."""
+    return StoredRecord(
+        topic=message.topic(),
+        partition=message.partition(),
+        offset=message.offset(),
+        key=message.key(),
+        value=message.value(),
+        headers=tuple(message.headers() or ()),
+        timestamp_ms=message.timestamp()[1],
+    )
 
 
 def _admin_of(bootstrap: str) -> AdminClient:

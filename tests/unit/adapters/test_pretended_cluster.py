@@ -23,6 +23,7 @@ from customersignal_ingest.adapters.outbound.kafka.options import Options
 from customersignal_ingest.adapters.outbound.kafka.producer import Appended, Verdict
 from customersignal_ingest.domain.event import Record, StoredRecord
 from customersignal_ingest.domain.partition import partition_for
+from tests.integration.servers.kafka import stored
 
 pytestmark = pytest.mark.anyio
 
@@ -51,21 +52,9 @@ class Cluster:
         consumer = Consumer({"bootstrap.servers": ",".join(self.servers), "group.id": "test", "log_level": 0})
         consumer.assign([TopicPartition(TOPIC, partition, 0) for partition in range(PARTITIONS)])
         try:
-            return [_stored(message) for message in consumer.consume(count, timeout=TIMEOUT_S)]
+            return [stored(message) for message in consumer.consume(count, timeout=TIMEOUT_S)]
         finally:
             consumer.close()
-
-
-def _stored(message: Any) -> StoredRecord:
-    return StoredRecord(
-        topic=message.topic(),
-        partition=message.partition(),
-        offset=message.offset(),
-        key=message.key(),
-        value=message.value(),
-        headers=tuple(message.headers() or ()),
-        timestamp_ms=message.timestamp()[1],
-    )
 
 
 def options_of(*servers: str, topic: str = TOPIC) -> Options:

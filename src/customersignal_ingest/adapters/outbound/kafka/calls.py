@@ -84,12 +84,13 @@ class Confirmations:
     def __init__(self) -> None:
         self.came_at = self.failed_at = float("-inf")
 
-    def reason_against(self, waited_s: float, now: float) -> str:
-        """Say that none come, or nothing; `waited_s` is for how long the oldest call has waited.
+    def reason_against(self, in_flight: InFlight, now: float) -> str:
+        """Say that none come, or nothing, by how long the oldest call in flight has waited.
 
         Once calls waited in vain, that holds until something is confirmed, or for ten seconds more if
         nobody sends: clients who pause before they try again are no sign of health.
         """
+        waited_s = in_flight.oldest_s(now)
         if self.came_at < self.failed_at:
             if waited_s > 0 or now - self.failed_at < DOUBT_S:
                 return "no confirmation since calls waited in vain"

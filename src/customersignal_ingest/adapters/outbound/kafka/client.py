@@ -105,18 +105,21 @@ async def _ask(server: str, connection: dict[str, Any]) -> None:
     found.close()
 
 
-def hang_up_when_cancelled(client: Any, options: Options, /) -> None:
-    """Let the client's start close what it opened, also when it is cancelled before the broker has answered."""
-    client.bootstrap = partial(_bootstrap, client, options)
+def hang_up_when_cancelled(client: Any, connection: dict[str, Any], /) -> None:
+    """Let the client's start close what it opened, also when it is cancelled before the broker has answered.
+
+    `connection` is what the client was told.
+    """
+    client.bootstrap = partial(_bootstrap, client, connection)
 
 
-async def _bootstrap(client: Any, options: Options) -> None:
+async def _bootstrap(client: Any, connection: dict[str, Any]) -> None:
     [(host, port, _)] = client.hosts
-    connection = await create_conn(host, port, **options.connection())
+    opened = await create_conn(host, port, **connection)
     try:
-        client.cluster.update_metadata(await connection.send(MetadataRequest([])))
+        client.cluster.update_metadata(await opened.send(MetadataRequest([])))
     finally:
-        connection.close()
+        opened.close()
     client._sync_task = asyncio.create_task(client._md_synchronizer())
 
 
@@ -145,6 +148,7 @@ class AiokafkaProducer:
             raise Unavailable(f"not allowed to see the topic {self._topic}")
 
     def _made(self, server: str) -> Any:
+        connection = self._options.connection()
         producer = AIOKafkaProducer(
             bootstrap_servers=server,
             acks="all",
@@ -152,12 +156,12 @@ class AiokafkaProducer:
             max_request_size=REQUEST_BYTES_MAX,
             metadata_max_age_ms=METADATA_MAX_AGE_MS,
             retry_backoff_ms=RETRY_BACKOFF_MS,
-            **self._options.connection(),
+            **connection,
         )
         # Without a leader a batch would expire after the request's time-out and poison its partition;
         # our deadline comes first, and replaces the producer.
         producer._message_accumulator._batch_ttl = 2 * self._options.publish_timeout_s
-        hang_up_when_cancelled(producer.client, self._options)
+        hang_up_when_cancelled(producer.client, connection)
         producer.client._metadata_update = partial(self._update_metadata, producer.client)
         producer._sender._send_produce_req = partial(self._send_request, producer._sender._send_produce_req)
         return producer

@@ -190,8 +190,7 @@ class KafkaPublisher:
         return "" if self._in_flight.has_room(count, size_bytes) else "queue full"
 
     def _stuck(self) -> str:
-        now = self._clock()
-        return self._confirmations.reason_against(self._in_flight.oldest_s(now), now)
+        return self._confirmations.reason_against(self._in_flight, self._clock())
 
     # Records come in.
 

@@ -117,8 +117,9 @@ def judged(config: Mapping[str, str], replicas: Sequence[int], options: Options,
 async def _asked(options: Options, ask: Callable[[AIOKafkaAdminClient], Any]) -> Any:
     """Ask through the first broker that answers, within the time of four requests, and hang up."""
     server = await reach(options)
-    admin = AIOKafkaAdminClient(bootstrap_servers=server, **options.connection())
-    hang_up_when_cancelled(admin._client, options)  # noqa: SLF001  It has no public way to its client.
+    connection = options.connection()
+    admin = AIOKafkaAdminClient(bootstrap_servers=server, **connection)
+    hang_up_when_cancelled(admin._client, connection)  # noqa: SLF001  It has no public way to its client.
     try:
         async with asyncio.timeout(4 * options.request_timeout_ms / 1000):
             await admin.start()
