@@ -115,7 +115,7 @@ ALL_CONNECTIONS = (
         name="metrics-by-path",
         bug="Each path that anybody asks for gets a time series of its own.",
         file="adapters/inbound/http/edge.py",
-        old="route=path if path in self._methods else UNMATCHED,",
+        old="route=path if path in self._routes else UNMATCHED,",
         new="route=path,",
         tests=(f"{HTTP}/test_edge.py::test_metrics_are_prometheus_text_by_route_and_never_by_path",),
     ),

@@ -5,8 +5,9 @@ error becomes an answer here; every answer gets its headers, its log line and it
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Set
 from contextlib import suppress
+from typing import NamedTuple
 
 from customersignal_ingest.adapters.inbound.http import answers
 from customersignal_ingest.adapters.inbound.http.access import AccessLog
@@ -14,20 +15,27 @@ from customersignal_ingest.adapters.inbound.http.asgi import ASGIApp, Message, R
 from customersignal_ingest.adapters.inbound.http.asked import wants_problem
 from customersignal_ingest.adapters.inbound.http.cors import Cors
 from customersignal_ingest.adapters.inbound.http.exchange import Exchange, keep, usable_request_id
-from customersignal_ingest.adapters.inbound.http.guard import read_headers, refuse_ambiguous
+from customersignal_ingest.adapters.inbound.http.guard import RawHeaders, read_headers, refuse_ambiguous
 from customersignal_ingest.adapters.inbound.http.problem import ClientGone, Code, Problem
 from customersignal_ingest.health import Health
 
 UNMATCHED = "unmatched"
 
 _ALWAYS = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
+_CLOSE = (b"connection", b"close")
+
+
+class Route(NamedTuple):
+    """Who answers for a path, and to which methods."""
+
+    app: ASGIApp
+    methods: Set[str]
 
 
 class Edge:
-    """An ASGI app around an ASGI app.
+    """An ASGI app around the apps that answer for a path each.
 
-    `methods` has the methods of each path, and is exact: `/v1/events/` is no path of ours, so that
-    no proxy in front sees another path than we do.
+    Paths are exact: `/v1/events/` is no path of ours, so that no proxy in front sees another path than we do.
     """
 
     def __init__(
@@ -35,15 +43,14 @@ class Edge:
         app: ASGIApp,
         /,
         *,
-        methods: Mapping[str, Iterable[str]],
+        routes: Mapping[str, Route],
         health: Health,
         access: AccessLog,
         cors: Cors,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        """`clock` is monotonic seconds."""
-        self._app = app
-        self._methods = {path: tuple(sorted(allowed)) for path, allowed in methods.items()}
+        """`app` is told when the server starts and ends; `clock` is monotonic seconds."""
+        self._app, self._routes = app, routes
         self._health, self._access, self._cors, self._clock = health, access, cors, clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -73,7 +80,7 @@ class Edge:
         path = _path_as_sent(scope)
         exchange = Exchange(
             method=scope["method"],
-            route=path if path in self._methods else UNMATCHED,
+            route=path if path in self._routes else UNMATCHED,
             http1=scope.get("http_version", "1.1").startswith("1"),
             headers=headers,
             request_id=usable_request_id(headers.get("x-request-id")),
@@ -85,12 +92,12 @@ class Edge:
     async def _route(self, scope: Scope, receive: Receive, reply: Send, exchange: Exchange) -> None:
         if preflight := self._cors.preflight(exchange.method, exchange.headers):
             return await answers.send(answers.empty(preflight), reply)
-        if exchange.route == UNMATCHED:
+        route = self._routes.get(exchange.route)
+        if route is None:
             raise Problem(Code.NOT_FOUND)
-        allowed = self._methods[exchange.route]
-        if exchange.method not in allowed:
-            raise Problem(Code.METHOD_NOT_ALLOWED, headers={"allow": ", ".join(allowed)})
-        return await self._app(scope, receive, reply)
+        if exchange.method not in route.methods:
+            raise Problem(Code.METHOD_NOT_ALLOWED, headers={"allow": ", ".join(sorted(route.methods))})
+        return await route.app(scope, receive, reply)
 
     async def _fail(self, error: Exception, exchange: Exchange, reply: "_Reply") -> None:
         if reply.gone:
@@ -113,14 +120,13 @@ class Edge:
         with suppress(OSError):
             await answers.send(answer, reply)
 
-    def _of_every_answer(self, exchange: Exchange) -> Iterator[tuple[bytes, bytes]]:
-        yield b"x-request-id", exchange.request_id.encode()
-        yield from _ALWAYS
-        for name, value in self._cors.of_answer(exchange.headers).items():
-            yield name.encode(), value.encode()
+    def _of_every_answer(self, exchange: Exchange) -> RawHeaders:
+        headers = [(b"x-request-id", exchange.request_id.encode()), *_ALWAYS]
+        headers += [(name.encode(), value.encode()) for name, value in self._cors.of_answer(exchange.headers).items()]
         # HTTP/2 has no such header; its server says goodbye by itself.
         if exchange.http1 and (exchange.close or self._health.draining):
-            yield b"connection", b"close"
+            headers.append(_CLOSE)
+        return headers
 
 
 def _path_as_sent(scope: Scope) -> str:
@@ -133,9 +139,9 @@ def _path_as_sent(scope: Scope) -> str:
 class _Reply:
     """The server's `send`, which adds what every answer has, and knows how far the answer got."""
 
-    def __init__(
-        self, send: Send, exchange: Exchange, of_every_answer: Callable[[Exchange], Iterable[tuple[bytes, bytes]]]
-    ) -> None:
+    __slots__ = ("_exchange", "_of_every_answer", "_send", "gone", "started")
+
+    def __init__(self, send: Send, exchange: Exchange, of_every_answer: Callable[[Exchange], RawHeaders]) -> None:
         self._send, self._exchange, self._of_every_answer = send, exchange, of_every_answer
         self.started = self.gone = False
 
