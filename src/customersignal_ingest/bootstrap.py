@@ -73,7 +73,7 @@ def _known_keys(keys: KeyRepository, settings: Settings, metrics: Metrics) -> Ca
         ttl_s=settings.keys_ttl_s,
         stale_s=settings.keys_stale_s,
         clock=time.monotonic,
-        observe=lambda result: metrics.key_lookups.labels(result).inc(),
+        observe=metrics.count_lookup,
     )
 
 

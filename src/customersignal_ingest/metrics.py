@@ -66,7 +66,7 @@ class Metrics:
         self.last_stored = Gauge(
             "cs_ingest_last_stored_timestamp_seconds", "When an event was last stored, Unix time.", registry=to
         )
-        self.key_lookups = Counter("cs_ingest_key_lookups", "Look-ups of API keys by result.", ("result",), registry=to)
+        key_lookups = Counter("cs_ingest_key_lookups", "Look-ups of API keys by result.", ("result",), registry=to)
         self.late_acks = Counter(
             "cs_ingest_late_acks", "Confirmations that came after Unknown was answered.", registry=to
         )
@@ -82,8 +82,7 @@ class Metrics:
         )
         for reason in Reason:
             self.rejections.labels(reason)
-        for result in get_args(Lookup):
-            self.key_lookups.labels(result)
+        self._lookups = {result: key_lookups.labels(result) for result in get_args(Lookup)}
         build = Gauge("cs_ingest_build_info", "Always 1.", ("version", "publisher"), registry=to)
         build.labels(version, publisher).set(1)
 
@@ -93,11 +92,15 @@ class Metrics:
         tally = Tally(type(result.outcome) for result in receipt.results)
         for kind, number in tally.items():
             self._events[kind].inc(number)
-        if tally[Stored]:
+        if Stored in tally:
             self.last_stored.set_to_current_time()
-        for result in receipt.results:
-            if isinstance(result.outcome, Rejected):
-                self.rejections.labels(result.outcome.reason).inc()
+        if Rejected in tally:
+            for reason in [result.outcome.reason for result in receipt.results if isinstance(result.outcome, Rejected)]:
+                self.rejections.labels(reason).inc()
+
+    def count_lookup(self, result: Lookup) -> None:
+        """Count one look-up of an API key."""
+        self._lookups[result].inc()
 
     def count_restarts(self, cause: str, number: int) -> None:
         """Count producers that were replaced for this cause."""

@@ -12,6 +12,7 @@ from customersignal_ingest.domain.event import Record
 from customersignal_ingest.domain.key import ApiKey, Digest
 from customersignal_ingest.domain.outcome import Outcome, Unknown
 from customersignal_ingest.ports import EventPublisher, KeyRepository
+from customersignal_ingest.timeouts import Timeout
 
 Lookup = Literal["hit", "miss", "stale", "unknown", "unavailable"]
 
@@ -31,13 +32,13 @@ class Deadline:
     ) -> None:
         """Wrap `publisher`; `report` is told of what it raised, which is a bug in it."""
         self._publisher = publisher
-        self._timeout_s = timeout_s
+        self._timeout = Timeout(timeout_s)
         self._report = report
 
     async def publish(self, records: Sequence[Record], /) -> Sequence[Outcome]:
         """Publish, within `timeout_s`."""
         try:
-            async with asyncio.timeout(self._timeout_s):
+            with self._timeout():
                 return await self._publisher.publish(records)
         except TimeoutError:
             return [Unknown("no answer within the deadline")] * len(records)

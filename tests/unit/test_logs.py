@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -48,13 +49,15 @@ def root_logger() -> Iterator[None]:
 @pytest.mark.usefixtures("root_logger")
 def test_a_line_says_when_how_bad_and_what_first(pipe: Pipe) -> None:
     writer = logs.configure(level="info", form="json", descriptor=pipe.write_end)
+    before = datetime.now(UTC)
 
     structlog.get_logger().info("request", **{"http.route": "/v1/events"}, duration_s=0.1)
     writer.close()
 
     [line] = pipe.lines()
     assert list(line)[:3] == ["timestamp", "level", "message"]
-    assert line["timestamp"].endswith("Z")
+    assert before <= datetime.fromisoformat(line["timestamp"]) <= datetime.now(UTC)
+    assert line["timestamp"][19::7] == ".Z"
     assert (line["level"], line["message"], line["http.route"]) == ("info", "request", "/v1/events")
 
 

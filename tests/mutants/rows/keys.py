@@ -159,8 +159,8 @@ KEYS = (
         name="key-without-pepper",
         bug="The digest of a key is made without the pepper, so that a stolen database is enough to try keys.",
         file="domain/key.py",
-        old='hmac.digest(pepper, api_key.encode(), "sha256")',
-        new='hmac.digest(b"pepper", api_key.encode(), "sha256")',
+        old="for begun in _begun(pepper))",
+        new='for begun in _begun(b"pepper"))',
         tests=(f"{UNIT}/domain/test_key.py::test_another_pepper_gives_another_digest",),
     ),
 )

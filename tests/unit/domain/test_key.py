@@ -1,5 +1,6 @@
 """API keys: made, recognised, and never kept."""
 
+import hmac
 import os
 import random
 from collections.abc import Callable
@@ -65,6 +66,11 @@ def test_any_text_can_be_asked_for_its_shape(text: str) -> None:
 
 def test_a_digest_of_known_bytes() -> None:
     assert digest("cs_live_x", b"pepper").hex() == "d50927567c61d4cb50c0805a47221f313a64f023fe80400addb829a7cef11097"
+
+
+@given(st.text(max_size=200), st.binary(min_size=1, max_size=200))
+def test_a_digest_is_the_hmac_of_the_standard_library(api_key: str, pepper: bytes) -> None:
+    assert digest(api_key, pepper) == hmac.digest(pepper, api_key.encode(), "sha256")
 
 
 @given(KEYS, st.binary(min_size=1, max_size=40), st.binary(min_size=1, max_size=40))

@@ -5,6 +5,7 @@ from typing import Any, Protocol
 from customersignal_ingest.adapters.inbound.http import answers
 from customersignal_ingest.adapters.inbound.http.asked import traceparent_of
 from customersignal_ingest.adapters.inbound.http.exchange import Exchange
+from customersignal_ingest.domain.key import Tenant
 from customersignal_ingest.domain.outcome import NotStored, Refused, Rejected, Stored, Unknown
 from customersignal_ingest.metrics import Metrics
 
@@ -50,11 +51,12 @@ class AccessLog:
             self._series[method, exchange.route, exchange.status] = series
         series.observe(duration_s)
         log = self._log.warning if exchange.status >= answers.SERVER_ERRORS else self._log.info
-        log("request", **{"http.request.method": method}, **_fields(exchange), duration_s=round(duration_s, 6))
+        log("request", **_fields(exchange, method), duration_s=round(duration_s, 6))
 
 
-def _fields(exchange: Exchange) -> dict[str, object]:
+def _fields(exchange: Exchange, method: str) -> dict[str, object]:
     fields: dict[str, object] = {
+        "http.request.method": method,
         "request_id": exchange.request_id,
         "http.route": exchange.route,
         "http.response.status_code": exchange.status,
@@ -66,24 +68,20 @@ def _fields(exchange: Exchange) -> dict[str, object]:
     if exchange.reason is not None:
         fields["error.reason"] = exchange.reason
     if exchange.tenant is not None:
-        fields |= _of_tenant(exchange)
+        _add_events(fields, exchange.tenant, exchange.tally)
+        if traceparent := traceparent_of(exchange.headers):
+            fields["trace_id"] = traceparent.split("-")[1]
     return fields
 
 
-def _of_tenant(exchange: Exchange) -> dict[str, object]:
-    tenant, tally = exchange.tenant, exchange.tally
-    assert tenant is not None
-    fields: dict[str, object] = {
-        "tenant_id": tenant.tenant_id,
-        "key_id": tenant.key_id,
-        "events.stored": tally[Stored],
-        "events.rejected": tally[Rejected],
-        "events.refused": tally[Refused],
-        "events.not_stored": tally[NotStored],
-        "events.unknown": tally[Unknown],
-    }
+def _add_events(fields: dict[str, object], tenant: Tenant, tally: answers.Counts) -> None:
+    number = tally.get
+    fields["tenant_id"] = tenant.tenant_id
+    fields["key_id"] = tenant.key_id
+    fields["events.stored"] = number(Stored, 0)
+    fields["events.rejected"] = number(Rejected, 0)
+    fields["events.refused"] = number(Refused, 0)
+    fields["events.not_stored"] = number(NotStored, 0)
+    fields["events.unknown"] = number(Unknown, 0)
     if tenant.project_id is not None:
         fields["project_id"] = tenant.project_id
-    if traceparent := traceparent_of(exchange.headers):
-        fields["trace_id"] = traceparent.split("-")[1]
-    return fields

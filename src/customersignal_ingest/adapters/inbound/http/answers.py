@@ -118,7 +118,7 @@ class _Accepted(msgspec.Struct):
 
 
 _to_json = msgspec.json.Encoder().encode
-_JSON = {"content-type": "application/json"}
+_JSON, _JSON_ENCODED = {"content-type": "application/json"}, (b"content-type", b"application/json")
 
 
 def single(receipt: Receipt, /, *, event_bytes_max: int) -> Answer:
@@ -223,7 +223,10 @@ def empty(headers: Mapping[str, str], /) -> Answer:
 
 async def send(answer: Answer, to: Send, /) -> None:
     """Send the answer."""
-    headers = [(name.encode(), value.encode("latin-1")) for name, value in answer.headers.items()]
+    if answer.headers is _JSON:
+        headers = [_JSON_ENCODED]
+    else:
+        headers = [(name.encode(), value.encode("latin-1")) for name, value in answer.headers.items()]
     if answer.status != 204:
         headers.append((b"content-length", b"%d" % len(answer.body)))
     await to({"type": "http.response.start", "status": answer.status, "headers": headers})

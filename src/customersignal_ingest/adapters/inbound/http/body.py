@@ -1,6 +1,5 @@
 """A request's body, read within a deadline and within limits on what is sent and on what it decodes to."""
 
-import asyncio
 from dataclasses import dataclass
 
 from customersignal_ingest.adapters.inbound.http.asgi import Receive
@@ -8,6 +7,7 @@ from customersignal_ingest.adapters.inbound.http.encodings import DECODERS
 from customersignal_ingest.adapters.inbound.http.exchange import Exchange
 from customersignal_ingest.adapters.inbound.http.problem import ClientGone, Code, Problem
 from customersignal_ingest.policies import Lease
+from customersignal_ingest.timeouts import Timeout
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,13 +29,13 @@ class Bound:
 class BodyReader:
     """Reads bodies: `decoded` bounds what comes out, `encoded` what a compressed body has as sent.
 
-    The whole body must be there `timeout_s` after the first look, so that a slow sender can't
+    The whole body must be there within `timeout` of the first look, so that a slow sender can't
     hold what it leased: that sets the lowest rate, too.
     """
 
     decoded: Bound
     encoded: Bound
-    timeout_s: float
+    timeout: Timeout
 
     async def read(self, receive: Receive, exchange: Exchange, lease: Lease, encoding: str | None, /) -> bytes:
         """Return the body, decoded, and lease its bytes as they come.
@@ -55,12 +55,12 @@ class BodyReader:
             raise bound.exceeded()
         lease.take(size_bytes=announced)
         try:
-            async with asyncio.timeout(self.timeout_s):
+            with self.timeout():
                 body = await _receive_all(receive, exchange, lease, bound, announced)
         except TimeoutError:
             raise Problem(
                 Code.REQUEST_TIMEOUT,
-                f"the body was not there within body_read_timeout_s={self.timeout_s:g}",
+                f"the body was not there within body_read_timeout_s={self.timeout.seconds:g}",
                 close=True,
             ) from None
         if length is not None and len(body) != announced:

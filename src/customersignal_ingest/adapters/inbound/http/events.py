@@ -18,6 +18,7 @@ from customersignal_ingest.domain.rules import Payload
 from customersignal_ingest.domain.strict_json import read_slices
 from customersignal_ingest.ingest import Authenticate, Ingest
 from customersignal_ingest.policies import Admission
+from customersignal_ingest.timeouts import Timeout
 
 SINGLE = "/v1/events"
 BATCH = "/v1/events/batch"
@@ -101,7 +102,7 @@ def _readers(limits: HttpLimits) -> tuple[BodyReader, BodyReader]:
     encoded = of_code(what="the compressed body", limit="encoded_bytes_max", value=limits.encoded_bytes_max)
     batch = of_code(what="the body", limit="body_bytes_max", value=limits.body_bytes_max)
     one = Bound(code=Code.EVENT_TOO_LARGE, what="the event", limit="event_bytes_max", value=limits.event_bytes_max)
-    reader = partial(BodyReader, encoded=encoded, timeout_s=limits.body_read_timeout_s)
+    reader = partial(BodyReader, encoded=encoded, timeout=Timeout(limits.body_read_timeout_s))
     return reader(decoded=min(one, batch, key=lambda bound: bound.value)), reader(decoded=batch)
 
 

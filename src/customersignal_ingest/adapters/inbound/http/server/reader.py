@@ -98,7 +98,8 @@ class Reader:
     def _first_line(self, method: bytes, version: str) -> bytes:
         """Return it; raises `Problem` where it came otherwise: the parser takes RTSP for HTTP, and any blanks."""
         line = b"%s %s HTTP/%s\r\n" % (method, self._url, version.encode())
-        if line not in self._before + self._data:
+        # Nearly always nothing is before it; then nothing needs to be copied.
+        if (self._before or self._data[: len(line)] != line) and line not in self._before + self._data:
             raise unreadable("the first line is not that of an HTTP request")
         return line
 
