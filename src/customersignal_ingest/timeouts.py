@@ -23,15 +23,25 @@ class Timeout:
         """Return a block, to be entered once; it raises `TimeoutError` where it takes too long."""
         return Block(self)
 
-    def begin(self, block: "Block", /) -> None:
-        """Watch over this block from now on."""
-        loop = asyncio.get_running_loop()
-        if loop is not self._loop:  # What another loop had in store will never come.
-            self._loop, self._blocks, self._rings_at = loop, {}, None
+    def begin(self, block: "Block", /) -> "asyncio.Task[object]":
+        """Watch over this block from now on; returns the task that does it."""
+        loop = self._loop
+        task = None if loop is None else asyncio.current_task(loop)
+        if loop is None or task is None:  # To ask for the loop that runs is a system call, by Python 3.11.
+            loop, task = self._begin_anew()
         block.due = loop.time() + self.seconds
         self._blocks[block] = None
         if self._rings_at is None:
             self._ring_at(loop, block.due)
+        return task
+
+    def _begin_anew(self) -> "tuple[asyncio.AbstractEventLoop, asyncio.Task[object]]":
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a time-out is for a task")
+        # What another loop had in store will never come.
+        self._loop, self._blocks, self._rings_at = loop, {}, None
+        return loop, task
 
     def end(self, block: "Block", /) -> None:
         """Watch over it no longer."""
@@ -67,11 +77,8 @@ class Block:
         self._expired = False
 
     def __enter__(self) -> None:
-        task = asyncio.current_task()
-        if task is None:
-            raise RuntimeError("a time-out is for a task")
-        self._task, self._cancelling = task, task.cancelling()
-        self._timeout.begin(self)
+        self._task = task = self._timeout.begin(self)
+        self._cancelling = task.cancelling()
 
     def expire(self) -> None:
         """Cancel the task, which makes of it a `TimeoutError` when it leaves the block."""
