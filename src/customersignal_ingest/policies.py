@@ -217,20 +217,32 @@ class CachedKeys:
     async def _confirm(self, digest: Digest, entry: _Known) -> ApiKey | None:
         """Ask again; while the repository can't tell, the key is as good as it last was."""
         if self._clock() - entry.failed_at >= self._retry_s:
-            spared = entry.failed_at > entry.said_at and self._clock() - entry.said_at < self._stale_s
             try:
-                async with asyncio.timeout(MOMENT_S if spared else None):
-                    key = await self._look_up(digest)
+                key = await self._confirmed(digest, entry)
             except (Unavailable, TimeoutError):
                 pass
             else:
                 self._observe("miss")
                 return key
-        if self._clock() - entry.said_at < self._stale_s:
+        if self._is_good(entry):
             self._observe("stale")
             return entry.key
         self._observe("unavailable")
         raise Unavailable("the key was not confirmed for too long")
+
+    async def _confirmed(self, digest: Digest, entry: _Known) -> ApiKey | None:
+        """Look it up; raises `TimeoutError` when that takes long and the key is good without."""
+        if entry.failed_at > entry.said_at and self._is_good(entry):
+            try:
+                async with asyncio.timeout(MOMENT_S):
+                    return await self._look_up(digest)
+            except TimeoutError:
+                if self._is_good(entry):  # It may just have become too old.
+                    raise
+        return await self._look_up(digest)
+
+    def _is_good(self, entry: _Known) -> bool:
+        return self._clock() - entry.said_at < self._stale_s
 
     async def _look_up(self, digest: Digest) -> ApiKey | None:
         task = self._lookups.get(digest)

@@ -13,7 +13,7 @@ from simulated_time import everyone_waits, run
 
 from customersignal_ingest.domain.errors import Unavailable
 from customersignal_ingest.domain.key import ApiKey, Digest, Tenant
-from customersignal_ingest.policies import CachedKeys
+from customersignal_ingest.policies import MOMENT_S, CachedKeys
 
 AT = datetime(2026, 11, 23, 10, tzinfo=UTC)
 KEY = ApiKey(key_id="k1", tenant=Tenant(tenant_id="acme"))
@@ -208,6 +208,18 @@ async def test_of_those_who_ask_while_the_database_is_frozen_only_the_first_wait
     assert waited_s[0] == pytest.approx(1.0)
     assert max(waited_s[1:]) <= 0.051
     assert cache.database.looked_up > 5
+
+
+@simulated
+async def test_a_key_that_gets_too_old_in_the_moment_of_waiting_waits_for_the_answer() -> None:
+    cache = Cache()
+    await cache.ask()
+    cache.database.away = True
+    await asyncio.sleep(STALE_S - 10)
+    assert await cache.ask() == KEY
+    cache.database.away, cache.database.answers_after_s = False, 0.3
+    await asyncio.sleep(10 - MOMENT_S / 2)
+    assert (await cache.ask(), cache.seen) == (KEY, ["miss", "stale", "miss"])
 
 
 @simulated

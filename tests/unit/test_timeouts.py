@@ -40,8 +40,8 @@ callers = st.lists(
 Enter = Callable[[], Any]
 
 
-async def of_ours(timeout: Timeout, takes_s: float, *, swallows: bool) -> None:
-    with timeout():
+async def of_ours(within: Timeout, takes_s: float, *, swallows: bool) -> None:
+    with within():
         await taking(takes_s, swallows=swallows)
 
 
@@ -95,7 +95,7 @@ def test_ten_thousand_blocks_have_one_timer() -> None:
     async def timers() -> int:
         tasks = [asyncio.create_task(of_ours(timeout, 1e9, swallows=False)) for _ in range(10_000)]
         await everyone_waits()
-        waiting = len(asyncio.get_running_loop()._scheduled)  # type: ignore[attr-defined]  # noqa: SLF001  there is no public way
+        waiting = len(asyncio.get_running_loop()._scheduled)  # type: ignore[attr-defined]  # asyncio keeps it to itself
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)

@@ -94,9 +94,9 @@ BOUNDS = (
     Mutant(
         name="slow-body-has-no-end",
         bug="A body may take as long as its sender likes, and hold what it leased.",
-        file="adapters/inbound/http/body.py",
-        old="            async with asyncio.timeout(self.timeout_s):\n",
-        new="            async with asyncio.timeout(self.timeout_s + 600):\n",
+        file="adapters/inbound/http/events.py",
+        old="Timeout(limits.body_read_timeout_s)",
+        new="Timeout(limits.body_read_timeout_s + 600)",
         tests=(f"{WORLDS}[0]",),
     ),
     Mutant(

@@ -56,4 +56,4 @@ def usable_request_id(asked_for: str | None, /) -> str:
     if asked_for is not None and _REQUEST_ID.fullmatch(asked_for):
         return asked_for
     # No secret, only a name that nobody else has: to ask the system for it costs four microseconds.
-    return f"{random.getrandbits(128):032x}"  # noqa: S311  as said above
+    return f"{random.getrandbits(128):032x}"
