@@ -67,7 +67,9 @@ class Timeout:
 
 
 class Block:
-    """What one task does within the time that it has."""
+    """What one task does within the time that it has, until `due` on the loop's clock."""
+
+    due: float
 
     __slots__ = ("_cancelling", "_expired", "_task", "_timeout", "due")
 

@@ -65,6 +65,14 @@ GENERATIONS = (
         tests=(f"{KAFKA}::test_a_start_that_hangs_is_given_up", f"{WORLDS}[0]"),
     ),
     Mutant(
+        name="crowd-of-producers",
+        bug="Replaced producers are not waited for, however many of them are on their way out.",
+        file="adapters/outbound/kafka/generations.py",
+        old="            while len(self._ending) >= ENDING_MAX:\n",
+        new="            while len(self._ending) >= 100:\n",
+        tests=(f"{KAFKA}::test_no_producer_begins_while_too_many_are_on_their_way_out",),
+    ),
+    Mutant(
         name="storm-of-producers",
         bug="Producers that never do any good are replaced without a pause.",
         file="adapters/outbound/kafka/generations.py",

@@ -11,7 +11,12 @@ from hypothesis import strategies as st
 
 from customersignal_ingest.adapters.outbound.kafka.batch import Batch, Lane
 from customersignal_ingest.adapters.outbound.kafka.calls import Call
-from customersignal_ingest.adapters.outbound.kafka.generations import AGE_MAX_S, SEQUENCE_MAX, START_TIMEOUT_S
+from customersignal_ingest.adapters.outbound.kafka.generations import (
+    AGE_MAX_S,
+    ENDING_MAX,
+    SEQUENCE_MAX,
+    START_TIMEOUT_S,
+)
 from customersignal_ingest.adapters.outbound.kafka.options import Options
 from customersignal_ingest.adapters.outbound.kafka.producer import (
     Appended,
@@ -104,6 +109,7 @@ class FakeProducer:
 
     async def abandon(self) -> None:
         self.abandoned = True
+        await self._kafka.may_end.wait()
 
     def settle(self, number: int, verdict: Verdict) -> None:
         """Give the verdict on the nth batch that was sent."""
@@ -121,6 +127,8 @@ class FakeKafka:
         self.leaderless: set[int] = set()
         self.away = ""
         self.starting_hangs = False
+        self.may_end = asyncio.Event()
+        self.may_end.set()
         self.found = Topic()
         self.reached = 0
 
@@ -331,6 +339,22 @@ async def test_a_replaced_producer_is_abandoned() -> None:
         await bench.tick()
 
         assert [producer.abandoned for producer in bench.kafka.producers] == [True, False]
+
+
+async def test_no_producer_begins_while_too_many_are_on_their_way_out() -> None:
+    async with opened() as bench:
+        bench.kafka.may_end.clear()
+        for name in "abcdefgh":
+            await bench.call(name)
+            if bench.kafka.latest.sent:
+                bench.kafka.latest.settle(0, TurnedDown("x"))
+            await bench.tick()
+        assert [producer.abandoned for producer in bench.kafka.producers] == [True] * ENDING_MAX
+
+        bench.kafka.may_end.set()
+        await bench.tick()
+
+        assert [producer.abandoned for producer in bench.kafka.producers] == [True] * ENDING_MAX + [False]
 
 
 async def test_other_partitions_of_a_replaced_producer_still_get_their_answer() -> None:

@@ -19,7 +19,7 @@ SEQUENCE_MAX = 2**30  # aiokafka's numbers turn negative at 2^31, and the broker
 AGE_MAX_S = 6 * 3600.0
 START_TIMEOUT_S = 16.0
 LATE_ANSWERS_S = 0.8
-DRAINING_MAX = 4
+DRAINING_MAX, ENDING_MAX = 4, 3
 BACKOFF_MIN_S, BACKOFF_MAX_S = 0.1, 5.0
 
 log = logging.getLogger(__name__)
@@ -142,6 +142,9 @@ class Generations:
     async def _connect(self) -> None:
         while self.current is None:
             await self._sleep(self._pause_s())
+            # Each takes a second at the most. Batches that are turned down, half by half, replace one after the other.
+            while len(self._ending) >= ENDING_MAX:
+                await asyncio.wait(self._ending, return_when=asyncio.FIRST_COMPLETED)
             producer = self._make()
             reason = await self._reason_against_starting(producer)
             if not reason:
