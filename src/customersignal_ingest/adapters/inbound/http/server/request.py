@@ -7,7 +7,7 @@ from typing import Protocol
 
 from customersignal_ingest.adapters.inbound.http.asgi import Message, Scope
 
-REST_BYTES_MAX = 64 * 1024
+REST_BYTES_MAX = 256 * 1024
 """How much of a body that nobody wants is read, so that the connection can go on."""
 
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
