@@ -1,11 +1,16 @@
 """What is counted and measured, in Prometheus' terms. A series whose labels are known exists, at 0, from the start."""
 
 import time
+from bisect import bisect_left
 from collections import Counter as Tally
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from typing import get_args
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client.core import HistogramMetricFamily
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 from customersignal_ingest.domain.event import Record
 from customersignal_ingest.domain.key import Tenant
@@ -29,6 +34,52 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 
 _BATCH = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
 
 
+class Distribution:
+    """How many of what was observed is in each bucket, and the sum of it all. For one thread."""
+
+    __slots__ = ("_bounds", "counts", "sum")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        """`bounds` are the highest values of the buckets, in their order; what is above all is counted too."""
+        self._bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    def observe(self, value: float, /) -> None:
+        """Count it."""
+        self.counts[bisect_left(self._bounds, value)] += 1
+        self.sum += value
+
+
+class Histogram(Collector):
+    """A histogram of Prometheus' kind: the library's takes two locks for each value, and every request has three."""
+
+    def __init__(self, name: str, documentation: str, labels: Sequence[str] = (), *, buckets: Sequence[float]) -> None:
+        """Without `labels` it is one series, which exists from the start."""
+        self._name, self._documentation, self.label_names = name, documentation, labels
+        self._buckets = buckets
+        self._series: dict[tuple[str, ...], Distribution] = {}
+        if not labels:
+            self.labels()
+
+    def labels(self, *values: object) -> Distribution:
+        """Return the series with these values of the labels, which is worth keeping."""
+        return self._series.setdefault(tuple(map(str, values)), Distribution(self._buckets))
+
+    def describe(self) -> Iterator[HistogramMetricFamily]:
+        """Tell the registry its name."""
+        yield HistogramMetricFamily(self._name, self._documentation, labels=self.label_names)
+
+    def collect(self) -> Iterator[HistogramMetricFamily]:
+        """Yield all series as they are now."""
+        family = HistogramMetricFamily(self._name, self._documentation, labels=self.label_names)
+        bounds = [*map(floatToGoString, self._buckets), "+Inf"]
+        for values, series in self._series.items():
+            buckets = list(zip(bounds, accumulate(series.counts), strict=True))
+            family.add_metric(values, buckets, sum_value=series.sum)
+        yield family
+
+
 class Metrics:
     """The instruments of one process; one instance per container, so that tests do not share counts."""
 
@@ -41,18 +92,14 @@ class Metrics:
             "Time from a request's first line to its answer.",
             ("http_request_method", "http_route", "http_response_status_code"),
             buckets=_SECONDS,
-            registry=to,
         )
         events = Counter("cs_ingest_events", "Events by what became of them.", ("outcome",), registry=to)
         self._events = {kind: events.labels(name) for kind, name in OUTCOMES.items()}
         self.rejections = Counter("cs_ingest_rejections", "Rejected events by reason.", ("reason",), registry=to)
-        self.publish_seconds = Histogram(
-            "cs_ingest_publish_duration_seconds",
-            "Time from a publish to its outcomes.",
-            buckets=_SECONDS,
-            registry=to,
+        publish_seconds = Histogram(
+            "cs_ingest_publish_duration_seconds", "Time from a publish to its outcomes.", buckets=_SECONDS
         )
-        self.batch_events = Histogram("cs_ingest_batch_events", "Events in a request.", buckets=_BATCH, registry=to)
+        batch_events = Histogram("cs_ingest_batch_events", "Events in a request.", buckets=_BATCH)
         self.in_flight_events = Gauge(
             "cs_ingest_in_flight_events", "Events admitted and not yet answered.", registry=to
         )
@@ -77,9 +124,13 @@ class Metrics:
         self.log_lines_dropped = Counter(
             "cs_ingest_log_lines_dropped", "Log lines given up because nobody reads the log.", registry=to
         )
-        self.event_loop_lag = Histogram(
-            "cs_ingest_event_loop_lag_seconds", "How late the event loop comes round.", buckets=_SECONDS, registry=to
+        event_loop_lag = Histogram(
+            "cs_ingest_event_loop_lag_seconds", "How late the event loop comes round.", buckets=_SECONDS
         )
+        for histogram in (self.request_seconds, publish_seconds, batch_events, event_loop_lag):
+            to.register(histogram)
+        self.publish_seconds, self.batch_events = publish_seconds.labels(), batch_events.labels()
+        self.event_loop_lag = event_loop_lag.labels()
         for reason in Reason:
             self.rejections.labels(reason)
         self._lookups = {result: key_lookups.labels(result) for result in get_args(Lookup)}

@@ -85,7 +85,12 @@ def test_a_label_that_is_not_ours_is_found() -> None:
 def test_every_label_that_there_is_is_one_of_these() -> None:
     metrics = Metrics(version="1", publisher="memory")
 
-    labels = {name for instrument in vars(metrics).values() for name in getattr(instrument, "_labelnames", ())}
+    labels = {
+        name
+        for instrument in vars(metrics).values()
+        for names in ("_labelnames", "label_names")
+        for name in getattr(instrument, names, ())
+    }
 
     assert labels == {*VALUES, "cause"} - {"outcome", "result", "version", "publisher"}
 
