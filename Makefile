@@ -9,7 +9,7 @@ SBOM := dist/customersignal-ingest.cdx.json
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test soak hostile fuzz simulate mutants faults faults-all check format lock audit sbom kafka bench bench-stages bench-growth bench-publish bench-keys clean
+.PHONY: help run test coverage soak hostile fuzz simulate mutants faults faults-all check format lock audit sbom kafka bench bench-stages bench-growth bench-publish bench-keys clean
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,10 +19,15 @@ run: $(VENV)/.runtime ## Set everything up and serve on 127.0.0.1:8080, data in 
 	@exec $(BIN)/cs-ingest dev $(ARGS)
 
 test: $(VENV)/.dev ## Run all tests, the ones against real Kafka and PostgreSQL too
-	@$(BIN)/python -m pytest -n 3 --dist loadgroup -m "not slow and not alone" $(COVERAGE) --cov-report= $(ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist loadgroup -m "not slow and not alone" $(COVERED) $(ARGS)
 	@echo "Now the tests that hold something against the clock, with the machine to themselves:"
-	@$(BIN)/python -m pytest -m alone $(COVERAGE) --cov-append --cov-report=term:skip-covered $(ARGS) || \
+	@$(BIN)/python -m pytest -m alone $(COVERED_TOO) $(ARGS) || \
 	    { [ $$? = 5 ] && [ "$(ARGS)" ]; }  # Where ARGS names some tests, none of them may be such a one.
+
+# Twice as long, because Python then tells of every line.
+coverage: COVERED = $(COVERAGE) --cov-report=
+coverage: COVERED_TOO = $(COVERAGE) --cov-append --cov-report=term:skip-covered
+coverage: test ## Run the same tests, and show which lines they did not reach
 
 soak: $(VENV)/.dev ## Run the tests that repeat a fault many times; takes long
 	@$(BIN)/python -m pytest -m slow --timeout 3600 $(ARGS)
