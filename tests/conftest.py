@@ -14,7 +14,7 @@ __all__ = ["pytest_runtest_setup"]
 # `pytest --hypothesis-profile=nightly` chooses another one.
 _COMMON = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("dev", _COMMON, max_examples=40)
-settings.register_profile("ci", _COMMON, max_examples=60, derandomize=True, print_blob=True)
+settings.register_profile("ci", _COMMON, max_examples=80, derandomize=True, print_blob=True)
 settings.register_profile("nightly", _COMMON, max_examples=10_000, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
 

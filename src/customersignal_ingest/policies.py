@@ -121,6 +121,11 @@ class Lease:
         self._events += events
         self._size_bytes += size_bytes
 
+    def hold(self, *, events: int) -> None:
+        """Hold so many events in all, more or fewer than before, or raise `Saturated` and hold what was held before."""
+        self._admission.take(self._tenant_id, events - self._events, 0)
+        self._events = events
+
     def __enter__(self) -> Self:
         return self
 

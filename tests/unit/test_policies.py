@@ -100,6 +100,18 @@ def test_what_a_lease_took_is_given_back_at_its_end() -> None:
     assert (bounds.events, bounds.bytes) == (0, 0)
 
 
+def test_a_lease_holds_as_many_events_as_it_is_told_or_as_before() -> None:
+    bounds = admission()
+    with bounds.lease("acme") as lease:
+        lease.hold(events=5)
+        lease.hold(events=2)
+        assert bounds.events == 2
+        with pytest.raises(Saturated):
+            lease.hold(events=6)
+        assert bounds.events == 2
+    assert bounds.events == 0
+
+
 def test_what_a_lease_took_is_given_back_after_an_error() -> None:
     bounds = admission()
 

@@ -100,6 +100,14 @@ IDENTITY = (
         tests=(f"{WORLDS}[0]",),
     ),
     Mutant(
+        name="guess-for-a-count",
+        bug="What a batch holds of the bounds stays what its size made likely, however many events it has.",
+        file="adapters/inbound/http/events.py",
+        old="            lease.hold(events=len(payloads))\n",
+        new="",
+        tests=(f"{HTTP}/test_batch.py::test_the_events_of_a_batch_are_in_flight_until_the_answer_is_sent",),
+    ),
+    Mutant(
         name="same-random-bits",
         bug="Events that arrive within a millisecond get one id.",
         file="domain/event_id.py",

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from http_service import RECEIVED_AT, Service, event
 
-from customersignal_ingest.adapters.inbound.http.events import HttpLimits
+from customersignal_ingest.adapters.inbound.http.events import BYTES_AN_EVENT, HttpLimits
 from customersignal_ingest.policies import Admission
 
 pytestmark = pytest.mark.anyio
@@ -193,6 +193,15 @@ async def test_all_events_of_a_batch_arrived_at_one_moment(service: Service) -> 
     await service.batch([event(), event()])
 
     assert {record.timestamp_ms for record in service.memory.stored} == {int(RECEIVED_AT.timestamp() * 1000)}
+
+
+@pytest.mark.parametrize("events", [1, 3])
+async def test_a_batch_of_large_events_holds_no_more_than_those_that_it_has(events: int) -> None:
+    service = Service(admission=Admission(events_max=100, bytes_max=1 << 20, tenant_share=1.0))
+
+    reply = await service.batch([event(properties={"text": "x" * 9 * BYTES_AN_EVENT})] * events)
+
+    assert (reply.status, set(service.held), service.admission.events) == (202, {events}, 0)
 
 
 async def test_the_events_of_a_batch_are_in_flight_until_the_answer_is_sent() -> None:

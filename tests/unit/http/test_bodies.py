@@ -9,7 +9,7 @@ import pytest
 import zstandard
 from http_service import JSON, KEY, Reply, Service, event
 
-from customersignal_ingest.adapters.inbound.http.events import HttpLimits
+from customersignal_ingest.adapters.inbound.http.events import BYTES_AN_EVENT, HttpLimits
 from customersignal_ingest.policies import Admission
 
 pytestmark = pytest.mark.anyio
@@ -222,6 +222,16 @@ async def test_where_no_event_more_may_be_in_flight_the_answer_is_503_before_the
 
     assert (reply.status, reply.code) == (503, "NOT_STORED")
     assert (service.admission.events, service.admission.bytes) == (2, 0)
+
+
+async def test_a_batch_whose_events_would_hardly_find_room_is_503_before_the_body_is_read() -> None:
+    service = Service(admission=Admission(events_max=100, bytes_max=1 << 20, tenant_share=1.0))
+    service.admission.take("other", 50, 0)
+
+    reply = await send(service, b"", path=BATCH, then="stall", content_length=str(51 * BYTES_AN_EVENT))
+
+    assert (reply.status, reply.code) == (503, "NOT_STORED")
+    assert (service.admission.events, service.admission.bytes) == (50, 0)
 
 
 @pytest.mark.parametrize("headers", [{}, {"content_encoding": "gzip"}])

@@ -329,7 +329,7 @@ TAMPERS: dict[Tamper, Kind] = {
 
 
 @pytest.mark.parametrize(("tamper", "kind"), TAMPERS.items(), ids=lambda each: getattr(each, "__name__", each))
-@settings(max_examples=settings.default.max_examples // 4)  # Twenty tampered worlds for each of so many ways.
+@settings(max_examples=settings.default.max_examples // 2)  # Forty tampered worlds for each of so many ways.
 @given(world=worlds(), data=st.data())
 def test_whatever_is_done_to_them_is_named(tamper: Tamper, kind: Kind, world: World, data: st.DataObject) -> None:
     tamper(world, data.draw)

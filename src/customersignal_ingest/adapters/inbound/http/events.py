@@ -22,6 +22,8 @@ from customersignal_ingest.timeouts import Timeout
 
 SINGLE = "/v1/events"
 BATCH = "/v1/events/batch"
+BYTES_AN_EVENT = 256
+"""A small event's; most are larger, so that a guess by this holds no less than what comes of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,10 +71,10 @@ class EventRoutes:
         encoding = _encoding(exchange)
         _refuse_idempotency_header(exchange)
         with self._admission.lease(tenant.tenant_id) as lease:
-            lease.take(events=1)  # Where there is no room for one, nothing is read.
+            lease.hold(events=_expected(exchange, self._limits.batch_events_max))
             body = await self._batch_body.read(receive, exchange, lease, encoding)
             payloads = _split(body, self._limits.batch_events_max)
-            lease.take(events=len(payloads) - 1)
+            lease.hold(events=len(payloads))
             receipt = await self._store(exchange, tenant, payloads)
             listed = asked.wants_representation(exchange.headers)
             bytes_max = self._limits.event_bytes_max
@@ -109,6 +111,11 @@ def _readers(limits: HttpLimits) -> tuple[BodyReader, BodyReader]:
 def _encoding(exchange: Exchange) -> str | None:
     asked.require_json(exchange.headers)
     return asked.encoding_of(exchange.headers)
+
+
+def _expected(exchange: Exchange, events_max: int) -> int:
+    """Guess how many events a batch has, so that one without a chance is refused before its body is read and split."""
+    return max(1, min(int(exchange.headers.get("content-length", "0")) // BYTES_AN_EVENT, events_max))
 
 
 def _refuse_idempotency_header(exchange: Exchange) -> None:
