@@ -1,12 +1,12 @@
 """The public format of `events_raw`, held byte for byte. A change here is a change for every consumer."""
 
 import json
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from customersignal_ingest.domain.event import IngestEvent, encode, rfc3339, unix_ms
 from customersignal_ingest.domain.key import Tenant

@@ -1,12 +1,12 @@
 """Settling: each payload gets its own outcome, and a publisher that lies gets nothing past us."""
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from customersignal_ingest.domain.event import IngestEvent
 from customersignal_ingest.domain.key import Tenant
