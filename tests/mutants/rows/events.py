@@ -103,8 +103,8 @@ IDENTITY = (
         name="same-random-bits",
         bug="Events that arrive within a millisecond get one id.",
         file="domain/event_id.py",
-        old="        self._at += _RANDOM_BYTES\n",
-        new="",
+        old="self._ends.pop()",
+        new="self._ends[-1]",
         tests=(f"{EVENT_ID}::test_fresh_ids_of_one_moment_differ", LAW, f"{WORLDS}[0]"),
     ),
     Mutant(
