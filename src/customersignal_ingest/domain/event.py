@@ -14,6 +14,7 @@ from customersignal_ingest.domain.key import Environment, Tenant
 
 SCHEMA = "events_raw/1"
 
+_CONTENT = (("content-type", b"application/json"), ("schema", SCHEMA.encode()))
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 
@@ -149,10 +150,12 @@ def encode(event: IngestEvent, /) -> Record:
         properties=msgspec.Raw(event.properties),
         extra=None if event.extra is None else msgspec.Raw(event.extra),
     )
+    ids = (("event_id", event.event_id.encode()), ("tenant_id", tenant_id.encode()))
+    trace = () if event.traceparent is None else (("traceparent", event.traceparent.encode()),)
     return Record(
         key=f"{tenant_id}:{event.user_id or event.session_id or event.event_id}".encode(),
         value=_to_json(value),
-        headers=_headers(event),
+        headers=(*ids, *_CONTENT, *trace),
         timestamp_ms=timestamp_ms,
         tenant_id=tenant_id,
         event_id=event.event_id,
@@ -172,13 +175,3 @@ def unix_ms(moment: datetime, /) -> int:
 @lru_cache(maxsize=8)  # All events of a request share one moment.
 def _moment(received_at: datetime) -> tuple[str, int]:
     return rfc3339(received_at), unix_ms(received_at)
-
-
-def _headers(event: IngestEvent) -> tuple[tuple[str, bytes], ...]:
-    always = (
-        ("event_id", event.event_id.encode()),
-        ("tenant_id", event.tenant.tenant_id.encode()),
-        ("content-type", b"application/json"),
-        ("schema", SCHEMA.encode()),
-    )
-    return always if event.traceparent is None else (*always, ("traceparent", event.traceparent.encode()))
