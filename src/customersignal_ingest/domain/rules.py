@@ -31,6 +31,12 @@ _KNOWN = frozenset(
         "tenant_id",
     }
 )
+# As nearly all are written. Each is a moment: the one day that not every year has is left out.
+_ORDINARY_TIMESTAMP = re.compile(
+    r"(?:19[789]|2[0-9]{2})[0-9]-"
+    r"(?:(?:0[1-9]|1[0-2])-(?:0[1-9]|1[0-9]|2[0-8])|(?:0[13-9]|1[0-2])-(?:29|30)|(?:0[13578]|1[02])-31)"
+    r"T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,30})?(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
+)
 # RFC 3339, and of ISO 8601 the same with seconds left out or a comma before the fraction.
 _TIMESTAMP = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([01][0-9]:[0-5][0-9]|2[0-3]:[0-5][0-9])(:[0-9]{2}(?:[.,][0-9]{1,30})?)?"
@@ -97,6 +103,8 @@ def parse_event(
 
 def is_timestamp(text: str, /) -> bool:
     """Tell whether the text is a moment: RFC 3339 or its ISO 8601 twin, with an offset, from 1970 on."""
+    if _ORDINARY_TIMESTAMP.fullmatch(text) is not None:
+        return True
     found = _TIMESTAMP.fullmatch(text)
     if found is None:
         return False
