@@ -13,6 +13,8 @@ import msgspec
 from customersignal_ingest.domain.key import Environment, Tenant
 
 SCHEMA = "events_raw/1"
+TEXT_MAX = 200
+IDEMPOTENCY_KEY_MAX = 128
 
 _CONTENT = (("content-type", b"application/json"), ("schema", SCHEMA.encode()))
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -20,7 +22,7 @@ _MILLISECOND = timedelta(milliseconds=1)
 
 
 # A struct, because one is made for every event: a frozen dataclass takes ten times as long.
-class _Discreet(msgspec.Struct, frozen=True, gc=False):
+class Discreet(msgspec.Struct, frozen=True, gc=False):
     """Never changes, and shows in `repr` those of its fields that it names, so that no log shows what a client sent."""
 
     shown: ClassVar[tuple[str, ...]]
@@ -32,7 +34,7 @@ class _Discreet(msgspec.Struct, frozen=True, gc=False):
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
 
 
-class IngestEvent(_Discreet, frozen=True, kw_only=True, gc=False):
+class IngestEvent(Discreet, frozen=True, kw_only=True, gc=False):
     """A valid event of a known tenant: the command that `ingest` carries out.
 
     `properties` and `extra` are JSON objects in UTF-8, every number and string as the client sent
@@ -55,7 +57,7 @@ class IngestEvent(_Discreet, frozen=True, kw_only=True, gc=False):
     traceparent: str | None = None
 
 
-class Record(_Discreet, frozen=True, kw_only=True, gc=False):
+class Record(Discreet, frozen=True, kw_only=True, gc=False):
     """What a publisher stores, ready to send: it looks into none of it.
 
     `timestamp_ms` is the moment of arrival in Unix milliseconds, never the client's time.

@@ -32,12 +32,16 @@ IDENTITY = (
         name="tenant-from-the-body",
         bug="The tenant that an event names takes the place of the API key's.",
         file="domain/rules.py",
-        old="        values, sent = read_object(payload, depth_max=limits.depth_max, closely=closely)\n",
+        old="    try:\n        fields, properties, extra =",
         new="""\
-        values, sent = read_object(payload, depth_max=limits.depth_max, closely=closely)
-        from dataclasses import replace
+    import json
+    from contextlib import suppress
+    from dataclasses import replace
 
-        tenant = replace(tenant, tenant_id=values.get("tenant_id") or tenant.tenant_id)
+    with suppress(ValueError, AttributeError, RecursionError):
+        tenant = replace(tenant, tenant_id=json.loads(payload).get("tenant_id") or tenant.tenant_id)
+    try:
+        fields, properties, extra =\
 """,
         tests=(f"{RULES}::test_a_tenant_of_another_is_rejected",),
     ),
@@ -45,12 +49,8 @@ IDENTITY = (
         name="bytes-re-encoded",
         bug="Properties are read and written anew: 1.0 keeps, 1e2 becomes 100.0, long decimals lose digits.",
         file="domain/rules.py",
-        old='    return bytes(sent["properties"])\n',
-        new="""\
-    import json
-
-    return json.dumps(values["properties"]).encode()
-""",
+        old="        properties=properties,\n",
+        new='        properties=(lambda json: json.dumps(json.loads(properties)).encode())(__import__("json")),\n',
         tests=(
             f"{HTTP}/test_single.py::test_every_number_and_string_is_stored_as_it_was_sent",
             f"{RULES}::test_any_json_object_is_kept_byte_for_byte_as_properties",
