@@ -21,9 +21,12 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 
 
-# A struct, because one is made for every event: a frozen dataclass takes ten times as long.
-class Discreet(msgspec.Struct, frozen=True, gc=False):
-    """Never changes, and shows in `repr` those of its fields that it names, so that no log shows what a client sent."""
+class Frozen(msgspec.Struct, frozen=True, gc=False):
+    """A value that never changes, for what is made once an event: a frozen dataclass takes ten times as long."""
+
+
+class Discreet(Frozen, frozen=True, gc=False):
+    """Shows in `repr` those of its fields that it names, so that no log shows what a client sent."""
 
     shown: ClassVar[tuple[str, ...]]
 
