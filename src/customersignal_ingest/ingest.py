@@ -10,7 +10,6 @@ event is decided here, once, for all transports.
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import datetime
-from functools import partial
 from typing import Protocol
 
 from customersignal_ingest.domain.errors import KeyProblem, Unauthenticated
@@ -51,16 +50,30 @@ async def ingest(
     `idempotency_key` and `traceparent` came beside the payloads: the first is for a single one.
     """
     received_at = now()
-    parse = partial(
-        parse_event,
-        tenant=tenant,
-        received_at=received_at,
-        new_id=new_id,
-        limits=limits,
-        idempotency_key=idempotency_key,
-        traceparent=traceparent,
-    )
-    parsed, records = await _parsed(payloads, parse, turn)
+    parsed: list[IngestEvent | Rejected] = []
+    records: list[Record] = []
+    looked_through = 0  # Once that is enough, flaws are no longer looked at closely.
+    for stretch, size_bytes in _stretches(payloads):
+        await turn(size_bytes)
+        closely = looked_through <= CLOSE_VALUES_MAX
+        events = [
+            parse_event(
+                payload,
+                tenant=tenant,
+                received_at=received_at,
+                new_id=new_id,
+                limits=limits,
+                idempotency_key=idempotency_key,
+                traceparent=traceparent,
+                closely=closely,
+            )
+            for payload in stretch
+        ]
+        good = [encode(event) for event in events if isinstance(event, IngestEvent)]
+        if len(good) < len(events):
+            looked_through += sum(payload.count(b",") for payload in stretch)
+        parsed += events
+        records += good
     outcomes = await publisher.publish(records) if records else ()
     return settle(received_at, parsed, outcomes)
 
@@ -112,31 +125,10 @@ class Authenticate(Protocol):
         ...
 
 
-_Parsed = IngestEvent | Rejected
-
-
-async def _parsed(
-    payloads: Sequence[Payload], parse: Callable[..., _Parsed], turn: Turn
-) -> tuple[list[_Parsed], list[Record]]:
-    """Parse and encode, stretch by stretch, and once enough was looked through, no longer look closely for flaws."""
-    parsed: list[_Parsed] = []
-    records: list[Record] = []
-    looked_through = 0
-    for stretch in _stretches(payloads):
-        await turn(sum(map(len, stretch)))
-        events = [parse(payload, closely=looked_through <= CLOSE_VALUES_MAX) for payload in stretch]
-        good = [encode(event) for event in events if isinstance(event, IngestEvent)]
-        if len(good) < len(events):
-            looked_through += sum(payload.count(b",") for payload in stretch)
-        parsed += events
-        records += good
-    return parsed, records
-
-
-def _stretches(payloads: Sequence[Payload]) -> Iterator[Sequence[Payload]]:
+def _stretches(payloads: Sequence[Payload]) -> Iterator[tuple[Sequence[Payload], int]]:
     start = size_bytes = 0
     for end, payload in enumerate(payloads, 1):
         size_bytes += len(payload)
         if size_bytes >= STRETCH_BYTES or end == len(payloads):
-            yield payloads[start:end]
+            yield payloads[start:end], size_bytes
             start, size_bytes = end, 0

@@ -1,8 +1,7 @@
 """The path that is fuzzed: every seed goes down it, and what is wrong on it is found."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from customersignal_ingest.domain.event import IngestEvent
 from customersignal_ingest.domain.outcome import Reason, Rejected

@@ -1,9 +1,9 @@
 """The oracles miss nothing: each of these would be a wrong answer of the service."""
 
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
+from msgspec.structs import replace
 
 from customersignal_ingest.domain.event import IngestEvent
 from customersignal_ingest.domain.outcome import Reason, Rejected

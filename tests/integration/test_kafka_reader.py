@@ -4,11 +4,11 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from customersignal_ingest.adapters.outbound.kafka import KafkaPublisher, open_publisher, open_reader
 from customersignal_ingest.domain.errors import Unavailable

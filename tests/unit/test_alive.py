@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from law import Draft, Law, Row
+from msgspec.structs import replace
 from simulated_time import run
 from system import System, row_of
 

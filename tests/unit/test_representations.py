@@ -6,9 +6,11 @@ import importlib
 import pkgutil
 import sys
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, get_type_hints
 
+import msgspec
 import pytest
+from rich.pretty import pretty_repr
 
 import customersignal_ingest
 from customersignal_ingest.adapters.inbound.http.answers import Answer
@@ -115,7 +117,15 @@ def test_a_thing_still_shows_what_it_is() -> None:
     assert "events_raw" in repr(stored_record())
 
 
-def dataclasses_of_the_package() -> list[type]:
+@pytest.mark.parametrize("thing", ["event", "record"])
+def test_a_printer_that_looks_into_things_sees_what_their_representation_shows(thing: str) -> None:
+    made = THINGS[thing]()
+
+    assert pretty_repr(made, max_width=10_000) == repr(made)
+
+
+def kinds_of_the_package() -> list[type]:
+    """Return the dataclasses, and the structs that anybody may hold."""
     for module in pkgutil.walk_packages(customersignal_ingest.__path__, "customersignal_ingest."):
         if not module.name.endswith(("__main__", "migrations.env")):
             importlib.import_module(module.name)
@@ -124,19 +134,28 @@ def dataclasses_of_the_package() -> list[type]:
         if name.startswith("customersignal_ingest.") and not name.startswith(MADE_UP):
             here = [kind for kind in vars(module).values() if isinstance(kind, type) and kind.__module__ == name]
             found |= {kind for kind in here if dataclasses.is_dataclass(kind)}
+            found |= {kind for kind in here if issubclass(kind, msgspec.Struct) and not kind.__name__.startswith("_")}
     return sorted(found, key=lambda kind: kind.__qualname__)
 
 
+def shown_by(kind: Any) -> list[tuple[str, str]]:
+    """Return what a representation shows, each field with the name of its type."""
+    if dataclasses.is_dataclass(kind):
+        hidden = "repr=False" in str(kind.__dataclass_params__)  # type: ignore[attr-defined]  # it has them
+        return [(field.name, str(field.type)) for field in dataclasses.fields(kind) if field.repr and not hidden]
+    shown = getattr(kind, "shown", kind.__struct_fields__)
+    return [(name, str(each)) for name, each in get_type_hints(kind).items() if name in shown]
+
+
 def test_no_field_that_a_client_or_an_operator_keeps_to_himself_is_in_a_representation() -> None:
-    """A new dataclass with such a field, or with bytes, hides it or says here why not."""
-    kinds = dataclasses_of_the_package()
+    """A new class with such a field, or with bytes, hides it or says here why not."""
+    kinds = kinds_of_the_package()
 
     shown = {
-        (kind.__name__, field.name)
+        (kind.__name__, name)
         for kind in kinds
-        for field in dataclasses.fields(kind)
-        if field.repr and "repr=False" not in str(kind.__dataclass_params__)  # type: ignore[attr-defined]  # it has them
-        if field.name in OF_CLIENTS or ("bytes" in str(field.type) and "Callable" not in str(field.type))
+        for name, type_of_it in shown_by(kind)
+        if name in OF_CLIENTS or ("bytes" in type_of_it and "Callable" not in type_of_it)
     }
 
     assert len(kinds) > 30

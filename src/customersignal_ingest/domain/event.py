@@ -4,54 +4,73 @@ Encoding is msgspec's by adr/0008: it copies the client's JSON into the record u
 """
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import lru_cache
+from typing import Any, ClassVar
 
 import msgspec
 
 from customersignal_ingest.domain.key import Environment, Tenant
 
 SCHEMA = "events_raw/1"
+TEXT_MAX = 200
+IDEMPOTENCY_KEY_MAX = 128
 
+_CONTENT = (("content-type", b"application/json"), ("schema", SCHEMA.encode()))
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND = timedelta(milliseconds=1)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IngestEvent:
+class Frozen(msgspec.Struct, frozen=True, gc=False):
+    """A value that never changes, for what is made once an event: a frozen dataclass takes ten times as long."""
+
+
+class Discreet(Frozen, frozen=True, gc=False):
+    """Shows in `repr` those of its fields that it names, so that no log shows what a client sent."""
+
+    shown: ClassVar[tuple[str, ...]]
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [(name, getattr(self, name)) for name in self.shown]
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
+
+
+class IngestEvent(Discreet, frozen=True, kw_only=True, gc=False):
     """A valid event of a known tenant: the command that `ingest` carries out.
 
     `properties` and `extra` are JSON objects in UTF-8, every number and string as the client sent
-    them. `project_id` is the effective one: the key's, or else the event's. `repr` shows nothing that
-    a client sent, so that no log does by accident.
+    them. `project_id` is the effective one: the key's, or else the event's.
     """
+
+    shown = ("event_id", "tenant", "received_at", "traceparent")
 
     event_id: str
     tenant: Tenant
-    event_type: str = field(repr=False)
-    timestamp: str = field(repr=False)
+    event_type: str
+    timestamp: str
     received_at: datetime
-    properties: bytes = field(repr=False)
-    project_id: str | None = field(default=None, repr=False)
-    user_id: str | None = field(default=None, repr=False)
-    session_id: str | None = field(default=None, repr=False)
-    idempotency_key: str | None = field(default=None, repr=False)
-    extra: bytes | None = field(default=None, repr=False)
+    properties: bytes
+    project_id: str | None = None
+    user_id: str | None = None
+    session_id: str | None = None
+    idempotency_key: str | None = None
+    extra: bytes | None = None
     traceparent: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
+class Record(Discreet, frozen=True, kw_only=True, gc=False):
     """What a publisher stores, ready to send: it looks into none of it.
 
     `timestamp_ms` is the moment of arrival in Unix milliseconds, never the client's time.
-    `tenant_id` and `event_id` repeat what key, value and headers say, for policies and logs; of
-    those three, `repr` shows nothing.
+    `tenant_id` and `event_id` repeat what key, value and headers say, for policies and logs.
     """
 
-    key: bytes = field(repr=False)
-    value: bytes = field(repr=False)
-    headers: tuple[tuple[str, bytes], ...] = field(repr=False)
+    shown = ("timestamp_ms", "tenant_id", "event_id")
+
+    key: bytes
+    value: bytes
+    headers: tuple[tuple[str, bytes], ...]
     timestamp_ms: int
     tenant_id: str
     event_id: str
@@ -135,10 +154,12 @@ def encode(event: IngestEvent, /) -> Record:
         properties=msgspec.Raw(event.properties),
         extra=None if event.extra is None else msgspec.Raw(event.extra),
     )
+    ids = (("event_id", event.event_id.encode()), ("tenant_id", tenant_id.encode()))
+    trace = () if event.traceparent is None else (("traceparent", event.traceparent.encode()),)
     return Record(
         key=f"{tenant_id}:{event.user_id or event.session_id or event.event_id}".encode(),
         value=_to_json(value),
-        headers=_headers(event),
+        headers=(*ids, *_CONTENT, *trace),
         timestamp_ms=timestamp_ms,
         tenant_id=tenant_id,
         event_id=event.event_id,
@@ -147,24 +168,16 @@ def encode(event: IngestEvent, /) -> Record:
 
 def rfc3339(moment: datetime, /) -> str:
     """Return the moment in UTC with microseconds, as `2026-11-23T10:00:00.123456Z`."""
-    return moment.astimezone(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
+    text = _to_json(moment.astimezone(UTC)).decode()  # A tenth of the time of isoformat.
+    return text[1:-1] if moment.microsecond else text[1:-2] + ".000000Z"
 
 
 def unix_ms(moment: datetime, /) -> int:
     """Return the whole milliseconds since 1970: never a float, which is one too low here and there."""
-    return (moment - _EPOCH) // _MILLISECOND
+    since = moment - _EPOCH
+    return (since.days * 86_400 + since.seconds) * 1000 + since.microseconds // 1000
 
 
 @lru_cache(maxsize=8)  # All events of a request share one moment.
 def _moment(received_at: datetime) -> tuple[str, int]:
     return rfc3339(received_at), unix_ms(received_at)
-
-
-def _headers(event: IngestEvent) -> tuple[tuple[str, bytes], ...]:
-    always = (
-        ("event_id", event.event_id.encode()),
-        ("tenant_id", event.tenant.tenant_id.encode()),
-        ("content-type", b"application/json"),
-        ("schema", SCHEMA.encode()),
-    )
-    return always if event.traceparent is None else (*always, ("traceparent", event.traceparent.encode()))

@@ -8,37 +8,40 @@ from customersignal_ingest.domain.event import unix_ms
 
 _RANDOM_BYTES = 10
 _BLOCK = 512
-_VERSION_7 = 0x7 << 76
 _VERSION_8 = 0x8 << 76
 _VARIANT = 0b10 << 62
-_RAND_A = 0xFFF << 64
-_RAND_B = (1 << 62) - 1
+_WITH_VARIANT = bytes(0b10 << 6 | byte & 0b111111 for byte in range(256))
 
 
 class FreshIds:
     """Makes UUIDs of version 7 (RFC 9562, 5.7): 48 bits of Unix milliseconds, 74 random bits.
 
-    Random bytes are drawn in blocks, because a system call an event was measured to take a fifth
-    of the whole path. One instance belongs to one thread, and must not live across a fork.
+    Random bytes are drawn and written down in blocks: a system call an event was measured to take a
+    fifth of the whole path. One instance belongs to one thread, and must not live across a fork.
     """
 
     def __init__(self, random_bytes: Callable[[int], bytes]) -> None:
         """Take the source of randomness; nothing is drawn yet."""
         self._random_bytes = random_bytes
-        self._block = b""
-        self._at = 0
+        self._ends: list[str] = []
         self._moment: datetime | None = None
-        self._stem = 0
+        self._stem = ""
 
     def __call__(self, received_at: datetime, /) -> str:
         """Return the next id for something that arrived at this moment."""
-        if self._at >= len(self._block):
-            self._block, self._at = self._random_bytes(_RANDOM_BYTES * _BLOCK), 0
-        random = int.from_bytes(self._block[self._at : self._at + _RANDOM_BYTES])
-        self._at += _RANDOM_BYTES
         if received_at is not self._moment:  # All events of a request share one moment.
-            self._moment, self._stem = received_at, unix_ms(received_at) << 80 | _VERSION_7 | _VARIANT
-        return _text(self._stem | random & _RAND_A | random & _RAND_B)
+            digits = f"{unix_ms(received_at):012x}"
+            self._moment, self._stem = received_at, f"{digits[:8]}-{digits[8:]}-7"
+        if not self._ends:
+            self._ends = _random_ends(self._random_bytes(_RANDOM_BYTES * _BLOCK))
+        return self._stem + self._ends.pop()
+
+
+def _random_ends(block: bytes) -> list[str]:
+    """Return what follows the version of an id, for each ten random bytes: 12 bits, the variant, and 62 bits."""
+    fields = bytearray(block)
+    fields[2::_RANDOM_BYTES] = block[2::_RANDOM_BYTES].translate(_WITH_VARIANT)
+    return [f"{digits[1:4]}-{digits[4:8]}-{digits[8:]}" for digits in fields.hex(" ", _RANDOM_BYTES).split()]
 
 
 def derived_id(tenant_id: str, project_id: str | None, idempotency_key: str, /) -> str:

@@ -4,13 +4,15 @@ In doubt an outcome is `Unknown`. `NotStored` only where it is certain: the reco
 handed to the network, or the store says that it did not append it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from functools import cached_property
 from typing import NamedTuple
 
-from customersignal_ingest.domain.event import IngestEvent
+from customersignal_ingest.domain.event import Frozen, IngestEvent
 
 
 class Reason(StrEnum):
@@ -84,20 +86,24 @@ class Unknown:
 Outcome = Stored | Refused | NotStored | Unknown
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(Frozen, frozen=True, gc=False):
     """One payload's fate. `event_id` is `None` where the payload was rejected before it had one."""
 
     event_id: str | None
     outcome: Outcome | Rejected
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Receipt:
     """What `ingest` answers: one result per payload, in the order of the payloads."""
 
     received_at: datetime
     results: tuple[Result, ...]
+
+    @cached_property
+    def tally(self) -> Counter[type[Outcome] | type[Rejected]]:
+        """How many results there are of each kind of outcome, counted once: to read, not to change."""
+        return Counter([type(result.outcome) for result in self.results])
 
     def count(self, kind: type[Outcome] | type[Rejected]) -> int:
         """How many results have an outcome of this kind."""
@@ -110,23 +116,19 @@ def settle(received_at: datetime, parsed: Sequence[IngestEvent | Rejected], outc
     A publisher that does not give exactly one outcome a record has told nothing that can be
     trusted, so every record of that call is `Unknown`.
     """
-    records = sum(isinstance(event, IngestEvent) for event in parsed)
+    records = [*map(type, parsed)].count(IngestEvent)
     if not _one_each(outcomes, records):
         outcomes = [Unknown("the publisher did not answer once per record")] * records
-    return Receipt(received_at, tuple(_results(parsed, iter(outcomes))))
+    told = iter([outcome if type(outcome) is Stored else _honest(outcome) for outcome in outcomes])
+    results = [
+        Result(None, event) if isinstance(event, Rejected) else Result(event.event_id, next(told)) for event in parsed
+    ]
+    return Receipt(received_at, tuple(results))
 
 
 def _one_each(outcomes: object, records: int) -> bool:
     # A stranger's publisher may answer anything, `None` too.
     return isinstance(outcomes, Sequence) and len(outcomes) == records
-
-
-def _results(parsed: Sequence[IngestEvent | Rejected], outcomes: Iterator[Outcome]) -> Iterator[Result]:
-    for event in parsed:
-        if isinstance(event, Rejected):
-            yield Result(None, event)
-        else:
-            yield Result(event.event_id, _honest(next(outcomes)))
 
 
 def _honest(outcome: object) -> Outcome:

@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from customersignal_ingest.domain.event import IDEMPOTENCY_KEY_MAX as IDEMPOTENCY_KEY_MAX
+from customersignal_ingest.domain.event import TEXT_MAX as TEXT_MAX
 from customersignal_ingest.domain.event import IngestEvent
 from customersignal_ingest.domain.event_id import derived_id
 from customersignal_ingest.domain.flaws import Flaw, kind_of, pointer_to, text_problem
 from customersignal_ingest.domain.key import Tenant
 from customersignal_ingest.domain.outcome import Reason, Rejected
-from customersignal_ingest.domain.strict_json import join_object, read_object
+from customersignal_ingest.domain.strict_json import Fields, join_object, read_object, read_plain
 
 Payload = bytes
 
-TEXT_MAX = 200
-IDEMPOTENCY_KEY_MAX = 128
 YEAR_MIN = 1970
 
 _KNOWN = frozenset(
@@ -30,6 +30,12 @@ _KNOWN = frozenset(
         "project_id",
         "tenant_id",
     }
+)
+# As nearly all are written. Each is a moment: the one day that not every year has is left out.
+_ORDINARY_TIMESTAMP = re.compile(
+    r"(?:19[789]|2[0-9]{2})[0-9]-"
+    r"(?:(?:0[1-9]|1[0-2])-(?:0[1-9]|1[0-9]|2[0-8])|(?:0[13-9]|1[0-2])-(?:29|30)|(?:0[13578]|1[02])-31)"
+    r"T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,30})?(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
 )
 # RFC 3339, and of ISO 8601 the same with seconds left out or a comma before the fraction.
 _TIMESTAMP = re.compile(
@@ -72,31 +78,34 @@ def parse_event(
     if len(payload) > limits.event_bytes_max:
         return Rejected(Reason.EVENT_TOO_LARGE, f"the event is larger than event_bytes_max={limits.event_bytes_max}")
     try:
-        values, sent = read_object(payload, depth_max=limits.depth_max, closely=closely)
-        project_id = _project(values, tenant)
-        key = _idempotency_key(values, idempotency_key)
-        return IngestEvent(
-            event_id=new_id(received_at) if key is None else derived_id(tenant.tenant_id, project_id, key),
-            tenant=tenant,
-            event_type=_required_text(values, "event_type"),
-            timestamp=_timestamp(values),
-            received_at=received_at,
-            properties=_properties(values, sent),
-            project_id=project_id,
-            user_id=_text(values, "user_id"),
-            session_id=_text(values, "session_id"),
-            idempotency_key=key,
-            extra=_extra(sent),
-            traceparent=traceparent,
+        fields, properties, extra = _plainly(payload, tenant, limits, idempotency_key) or _carefully(
+            payload, tenant, limits, idempotency_key, closely
         )
     except Flaw as flaw:
         return flaw.rejected
     except _Broken as broken:
         return broken.rejected
+    project_id, key = tenant.project_id or fields.project_id, fields.idempotency_key
+    return IngestEvent(
+        event_id=new_id(received_at) if key is None else derived_id(tenant.tenant_id, project_id, key),
+        tenant=tenant,
+        event_type=fields.event_type,
+        timestamp=fields.timestamp,
+        received_at=received_at,
+        properties=properties,
+        project_id=project_id,
+        user_id=fields.user_id,
+        session_id=fields.session_id,
+        idempotency_key=key,
+        extra=extra,
+        traceparent=traceparent,
+    )
 
 
 def is_timestamp(text: str, /) -> bool:
     """Tell whether the text is a moment: RFC 3339 or its ISO 8601 twin, with an offset, from 1970 on."""
+    if _ORDINARY_TIMESTAMP.fullmatch(text) is not None:
+        return True
     found = _TIMESTAMP.fullmatch(text)
     if found is None:
         return False
@@ -107,6 +116,41 @@ def is_timestamp(text: str, /) -> bool:
         return datetime.fromisoformat(f"{day}T{minute}{second}{offset.upper()}").year >= YEAR_MIN
     except ValueError:
         return False
+
+
+_Read = tuple[Fields, bytes, bytes | None]  # The fields that we know, `properties`, `extra`.
+
+
+def _plainly(payload: Payload, tenant: Tenant, limits: Limits, beside: str | None) -> _Read | None:
+    """Read what is an event for certain; `None` for all else, be it good or bad: no rule is broken here."""
+    plain = read_plain(payload, depth_max=limits.depth_max) if beside is None else None
+    if plain is None:
+        return None
+    fields, properties = plain
+    good = (
+        (fields.tenant_id is None or fields.tenant_id == tenant.tenant_id)
+        and (fields.project_id is None or tenant.project_id is None or fields.project_id == tenant.project_id)
+        and is_timestamp(fields.timestamp)
+    )
+    return (fields, properties, None) if good else None
+
+
+def _carefully(payload: Payload, tenant: Tenant, limits: Limits, beside: str | None, closely: bool) -> _Read:
+    """Read any event by every rule, in their order; raises `Flaw` or `_Broken`."""
+    values, sent = read_object(payload, depth_max=limits.depth_max, closely=closely)
+    project_id = _project(values, tenant)
+    idempotency_key = _idempotency_key(values, beside)
+    event_type, timestamp = _required_text(values, "event_type"), _timestamp(values)
+    properties = _properties(values, sent)
+    fields = Fields(
+        event_type=event_type,
+        timestamp=timestamp,
+        user_id=_text(values, "user_id"),
+        session_id=_text(values, "session_id"),
+        idempotency_key=idempotency_key,
+        project_id=project_id,
+    )
+    return fields, properties, _extra(sent)
 
 
 def _required_text(values: dict[str, Any], field: str) -> str:

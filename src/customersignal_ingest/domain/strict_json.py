@@ -3,15 +3,19 @@
 Two passes of msgspec over the bytes: one that looks at every value, one that keeps each field's
 bytes. They refuse most of what must be refused, and a few cheap counts find whatever they let
 through. In doubt `flaws` looks with another parser, and where it finds no flaw, the payload is good.
+
+`read_plain` does the same for an event as nearly all are, for less, and gives up on any other.
 """
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sized
 from functools import cache
-from typing import Any, cast
+from itertools import chain
+from typing import Annotated, Any, cast
 
 import msgspec
 
+from customersignal_ingest.domain.event import IDEMPOTENCY_KEY_MAX, TEXT_MAX, Discreet
 from customersignal_ingest.domain.flaws import Flaw, find_flaw, no_batch
 from customersignal_ingest.domain.outcome import Reason
 
@@ -19,15 +23,64 @@ _BLANK = b" \t\r\n"
 # The longest integer that a double can hold has 309 digits, so this many digits ask for a look.
 _LONG = 309
 _MANY_DIGITS = re.compile(rb"[0-9]{%d}" % _LONG)
-_DIGIT = re.compile(rb"[0-9]")
+# Of them every 61st byte shows five in a row, which hardly anything else does.
+_SAMPLED = 61
+_SOME_DIGITS = re.compile(rb"[0-9]{%d}" % (_LONG // _SAMPLED))
 _HALF_OF_A_PAIR = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 _UP_TO_THE_ARRAY = re.compile(rb'[ \t\r\n]*\{[ \t\r\n]*"[^"]*"[ \t\r\n]*:[ \t\r\n]*')
 _NOTHING = msgspec.Raw(b"")
 _COUNTED_MAX = 10_000
 
+_Text = Annotated[str, msgspec.Meta(min_length=1, max_length=TEXT_MAX)]
+_Key = Annotated[str, msgspec.Meta(min_length=1, max_length=IDEMPOTENCY_KEY_MAX)]
+
+
+class Fields(Discreet, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
+    """The texts of an event, each within its bounds."""
+
+    shown = ()
+
+    event_type: _Text
+    timestamp: _Text
+    user_id: _Text | None = None
+    session_id: _Text | None = None
+    idempotency_key: _Key | None = None
+    project_id: _Text | None = None
+    tenant_id: _Text | None = None
+
+
+class _Plain(Fields, frozen=True, kw_only=True, gc=False):
+    properties: msgspec.Raw
+
+
+_plain = msgspec.json.Decoder(_Plain).decode
 _values = msgspec.json.Decoder().decode
 _bytes_by_field = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _to_json = msgspec.json.Encoder().encode
+
+
+def read_plain(payload: bytes, /, *, depth_max: int) -> tuple[Fields, bytes] | None:
+    """Return the texts of an event and its properties as sent, `None` where a closer look is needed.
+
+    Any field that we do not know, that is null or there twice brings more quotes than those that were kept.
+    """
+    try:
+        fields = _plain(payload)
+        values = _values(fields.properties)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    properties = bytes(fields.properties)
+    optional = (fields.user_id, fields.session_id, fields.idempotency_key, fields.project_id, fields.tenant_id)
+    quotes = 4 * (2 + len(optional) - optional.count(None)) + 2 + properties.count(b'"')
+    if (
+        payload.count(b'"') != quotes
+        or type(values) is not dict
+        or _may_have_nul(payload)
+        or _may_have_huge_number(properties)
+        or _is_too_deep(properties, (values,), depth_max)
+    ):
+        return None
+    return fields, properties
 
 
 def read_object(payload: bytes, /, *, depth_max: int, closely: bool = True) -> tuple[dict[str, Any], dict[str, bytes]]:
@@ -42,8 +95,8 @@ def read_object(payload: bytes, /, *, depth_max: int, closely: bool = True) -> t
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise find_flaw(payload, depth_max=depth_max, closely=closely) or _unreadable() from None
     punctuation = 4 * len(sent) + 1 if sent else 2
-    good = _adds_up(payload, sent, sent.values(), punctuation) and not _suspicious(payload)
-    if not good or _is_too_deep(payload, values, depth_max):
+    good = _adds_up(payload, sent, sent.values(), punctuation) and not _may_have_nul(payload)
+    if not good or _may_have_huge_number(payload) or _is_too_deep(payload, values.values(), depth_max):
         flaw = find_flaw(payload, depth_max=depth_max, closely=closely)
         if flaw is not None:
             raise flaw
@@ -81,21 +134,27 @@ def _unreadable() -> Flaw:
     return Flaw(Reason.MALFORMED_JSON, "not JSON")
 
 
-def _suspicious(payload: bytes) -> bool:
-    """Tell whether there may be a NUL or a number out of range: never a false no."""
+def _may_have_nul(text: bytes) -> bool:
+    """Never a false no, like the next one. One byte is found in a fraction of the time of several."""
+    return b"\\" in text and b"\\u0000" in text
+
+
+def _may_have_huge_number(text: bytes) -> bool:
     return (
-        b"\\u0000" in payload
-        # A run of 309 digits covers one of every 309 places, so most payloads need no search.
-        or (_DIGIT.search(payload[_LONG - 1 :: _LONG]) is not None and _MANY_DIGITS.search(payload) is not None)
+        len(text) >= _LONG
+        and _SOME_DIGITS.search(text[::_SAMPLED]) is not None
+        and _MANY_DIGITS.search(text) is not None
     )
 
 
-def _is_too_deep(payload: bytes, values: dict[str, Any], depth_max: int) -> bool:
-    if payload.count(b"{") + payload.count(b"[") <= depth_max:
+def _is_too_deep(text: bytes, values: Iterable[Any], depth_max: int) -> bool:
+    if text.count(b"{") + text.count(b"[") <= depth_max:
         return False
-    level = _containers(values.values())
+    level = _containers(values)
     for _ in range(depth_max):
-        level = [inner for value in level for inner in _containers(value.values() if type(value) is dict else value)]
+        if not level:
+            return False
+        level = _containers(chain.from_iterable(value.values() if type(value) is dict else value for value in level))
     return bool(level)
 
 

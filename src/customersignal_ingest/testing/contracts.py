@@ -12,12 +12,12 @@ is each adapter's own to test.
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Protocol
 
 import anyio
 import anyio.lowlevel
 import pytest
+from msgspec.structs import replace
 
 from customersignal_ingest.domain.errors import Unavailable
 from customersignal_ingest.domain.event import Record, StoredRecord

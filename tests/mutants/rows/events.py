@@ -32,12 +32,16 @@ IDENTITY = (
         name="tenant-from-the-body",
         bug="The tenant that an event names takes the place of the API key's.",
         file="domain/rules.py",
-        old="        values, sent = read_object(payload, depth_max=limits.depth_max, closely=closely)\n",
+        old="    try:\n        fields, properties, extra =",
         new="""\
-        values, sent = read_object(payload, depth_max=limits.depth_max, closely=closely)
-        from dataclasses import replace
+    import json
+    from contextlib import suppress
+    from dataclasses import replace
 
-        tenant = replace(tenant, tenant_id=values.get("tenant_id") or tenant.tenant_id)
+    with suppress(ValueError, AttributeError, RecursionError):
+        tenant = replace(tenant, tenant_id=json.loads(payload).get("tenant_id") or tenant.tenant_id)
+    try:
+        fields, properties, extra =\
 """,
         tests=(f"{RULES}::test_a_tenant_of_another_is_rejected",),
     ),
@@ -45,12 +49,8 @@ IDENTITY = (
         name="bytes-re-encoded",
         bug="Properties are read and written anew: 1.0 keeps, 1e2 becomes 100.0, long decimals lose digits.",
         file="domain/rules.py",
-        old='    return bytes(sent["properties"])\n',
-        new="""\
-    import json
-
-    return json.dumps(values["properties"]).encode()
-""",
+        old="        properties=properties,\n",
+        new='        properties=(lambda json: json.dumps(json.loads(properties)).encode())(__import__("json")),\n',
         tests=(
             f"{HTTP}/test_single.py::test_every_number_and_string_is_stored_as_it_was_sent",
             f"{RULES}::test_any_json_object_is_kept_byte_for_byte_as_properties",
@@ -111,8 +111,8 @@ IDENTITY = (
         name="same-random-bits",
         bug="Events that arrive within a millisecond get one id.",
         file="domain/event_id.py",
-        old="        self._at += _RANDOM_BYTES\n",
-        new="",
+        old="self._ends.pop()",
+        new="self._ends[-1]",
         tests=(f"{EVENT_ID}::test_fresh_ids_of_one_moment_differ", LAW, f"{WORLDS}[0]"),
     ),
     Mutant(
@@ -184,24 +184,24 @@ RULES_OF_EVENTS = (
         name="repeated-field",
         bug="Of a field that is there twice the last one counts, and other readers see the first.",
         file="domain/strict_json.py",
-        old="    good = _adds_up(payload, sent, sent.values(), punctuation) and not _suspicious(payload)\n",
-        new="    good = not _suspicious(payload)\n",
+        old="    good = _adds_up(payload, sent, sent.values(), punctuation) and not _may_have_nul(payload)\n",
+        new="    good = not _may_have_nul(payload)\n",
         tests=(f"{RULES}::test_a_field_must_not_be_there_twice",),
     ),
     Mutant(
         name="nul-let-in",
         bug="A NUL character within properties is let in, on which consumers choke.",
         file="domain/strict_json.py",
-        old='        b"\\\\u0000" in payload\n',
-        new='        b"\\0" in payload\n',
+        old='b"\\\\u0000" in text',
+        new='b"\\0" in text',
         tests=(f"{RULES}::test_half_surrogates_and_nul_are_rejected_as_values",),
     ),
     Mutant(
         name="depth-unbounded",
         bug="Objects may be nested as deep as the parser can follow.",
         file="domain/strict_json.py",
-        old="    if not good or _is_too_deep(payload, values, depth_max):\n",
-        new="    if not good:\n",
+        old=" or _is_too_deep(payload, values.values(), depth_max):\n",
+        new=":\n",
         tests=(f"{RULES}::test_nesting_must_not_be_deeper",),
     ),
     Mutant(

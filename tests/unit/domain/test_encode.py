@@ -1,12 +1,12 @@
 """The public format of `events_raw`, held byte for byte. A change here is a change for every consumer."""
 
 import json
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from customersignal_ingest.domain.event import IngestEvent, encode, rfc3339, unix_ms
 from customersignal_ingest.domain.key import Tenant
@@ -115,6 +115,13 @@ def test_the_timestamp_is_the_moment_of_arrival() -> None:
 
 def test_a_moment_elsewhere_is_written_in_utc() -> None:
     assert rfc3339(AT.astimezone(timezone(timedelta(hours=5, minutes=30)))) == "2026-11-23T10:00:00.123456Z"
+
+
+@given(st.integers(10**11, 253_402_200_000_000_000), st.integers(-1439, 1439), st.sampled_from([1, 1000, 10**6]))
+def test_a_moment_is_written_with_six_digits_of_a_second(microseconds: int, offset_min: int, step: int) -> None:
+    utc = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds // step * step)
+    elsewhere = utc.astimezone(timezone(timedelta(minutes=offset_min)))
+    assert rfc3339(elsewhere) == rfc3339(utc) == utc.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 @given(st.integers(0, 253_402_300_799_999))

@@ -1,12 +1,12 @@
 """Settling: each payload gets its own outcome, and a publisher that lies gets nothing past us."""
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from customersignal_ingest.domain.event import IngestEvent
 from customersignal_ingest.domain.key import Tenant
@@ -33,6 +33,7 @@ EVENT = IngestEvent(
 )
 REJECTED = Rejected(Reason.FIELD_REQUIRED, "event_type is required", "/event_type")
 OUTCOMES: list[Outcome] = [Stored("events_raw", 3, 1289), Refused("too large"), NotStored("closed"), Unknown("late")]
+KINDS: list[Any] = [Stored, Refused, NotStored, Unknown, Rejected]
 PARSED = st.lists(st.booleans(), max_size=8).map(
     lambda good: [replace(EVENT, event_id=str(at)) if is_good else REJECTED for at, is_good in enumerate(good)]
 )
@@ -83,6 +84,20 @@ def test_something_else_than_a_sequence_of_answers_confirms_nothing(lie: Any) ->
 def test_a_receipt_counts_by_kind(outcomes: list[Outcome]) -> None:
     receipt = settle(AT, [EVENT] * len(outcomes), outcomes)
     assert sum(map(receipt.count, [Stored, Refused, NotStored, Unknown])) == len(outcomes)
+
+
+@given(PARSED, st.data())
+def test_a_tally_has_what_a_receipt_counts(parsed: list[IngestEvent | Rejected], data: st.DataObject) -> None:
+    count = records(parsed)
+    receipt = settle(AT, parsed, data.draw(st.lists(st.sampled_from(OUTCOMES), min_size=count, max_size=count)))
+
+    assert {kind: receipt.tally[kind] for kind in KINDS} == {kind: receipt.count(kind) for kind in KINDS}
+    assert receipt.tally.total() == len(parsed)
+
+
+def test_a_tally_is_counted_once() -> None:
+    receipt = settle(AT, [EVENT], OUTCOMES[:1])
+    assert receipt.tally is receipt.tally
 
 
 @pytest.mark.parametrize(("offset", "receipt"), [(1289, "events_raw/3/1289"), (None, "events_raw/3/-")])

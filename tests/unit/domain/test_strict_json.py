@@ -335,6 +335,13 @@ def test_the_close_look_agrees_with_the_rough_one(payload: bytes, object_around:
         assert (close.rejected.field or "").startswith(rough.rejected.field or "")
 
 
+def test_a_huge_number_is_found_wherever_it_stands() -> None:
+    for before in range(330):
+        outcome = read(b'{"a":"%s","b":%s}' % (b"x" * before, b"9" * 309))
+        assert isinstance(outcome, Rejected)
+        assert outcome.field == "/b"
+
+
 BIG = b"0," * CLOSE_VALUES_MAX
 
 
