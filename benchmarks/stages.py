@@ -5,7 +5,6 @@ Each stage is a function that takes some events through it; nothing here waits f
 
 import asyncio
 import os
-from collections import Counter as Tally
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -152,12 +151,11 @@ def _loaded(loop: asyncio.AbstractEventLoop, records: Sequence[Record]) -> Batch
 
 def _answering() -> Iterator[Stage]:
     one, many = (_receipt(events) for events in (1, BATCH))
-    tally: answers.Counts = Tally({Stored: BATCH})
     yield Stage(name="answer to one", events=1, run=lambda: answers.single(one, event_bytes_max=900_000))
     yield Stage(
         name="answer to a batch",
         events=BATCH,
-        run=lambda: answers.batch(many, tally, listed=False, event_bytes_max=900_000),
+        run=lambda: answers.batch(many, listed=False, event_bytes_max=900_000),
     )
 
 

@@ -2,7 +2,6 @@
 
 import time
 from bisect import bisect_left
-from collections import Counter as Tally
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import get_args
@@ -140,7 +139,7 @@ class Metrics:
     def count(self, receipt: Receipt) -> None:
         """Count each event of a receipt by what became of it, and note when something was last stored."""
         self.batch_events.observe(len(receipt.results))
-        tally = Tally(type(result.outcome) for result in receipt.results)
+        tally = receipt.tally
         for kind, number in tally.items():
             self._events[kind].inc(number)
         if Stored in tally:

@@ -6,11 +6,13 @@ from customersignal_ingest.adapters.inbound.http import answers
 from customersignal_ingest.adapters.inbound.http.asked import traceparent_of
 from customersignal_ingest.adapters.inbound.http.exchange import Exchange
 from customersignal_ingest.domain.key import Tenant
-from customersignal_ingest.domain.outcome import NotStored, Refused, Rejected, Stored, Unknown
+from customersignal_ingest.domain.outcome import NotStored, Outcome, Receipt, Refused, Rejected, Stored, Unknown
 from customersignal_ingest.metrics import Metrics
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
 USER_AGENT_MAX = 200
+
+_NONE: dict[type[Outcome] | type[Rejected], int] = {}
 
 
 class Log(Protocol):
@@ -68,14 +70,14 @@ def _fields(exchange: Exchange, method: str) -> dict[str, object]:
     if exchange.reason is not None:
         fields["error.reason"] = exchange.reason
     if exchange.tenant is not None:
-        _add_events(fields, exchange.tenant, exchange.tally)
+        _add_events(fields, exchange.tenant, exchange.receipt)
         if traceparent := traceparent_of(exchange.headers):
             fields["trace_id"] = traceparent.split("-")[1]
     return fields
 
 
-def _add_events(fields: dict[str, object], tenant: Tenant, tally: answers.Counts) -> None:
-    number = tally.get
+def _add_events(fields: dict[str, object], tenant: Tenant, receipt: Receipt | None) -> None:
+    number = _NONE.get if receipt is None else receipt.tally.get
     fields["tenant_id"] = tenant.tenant_id
     fields["key_id"] = tenant.key_id
     fields["events.stored"] = number(Stored, 0)

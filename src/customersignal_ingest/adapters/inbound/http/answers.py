@@ -1,6 +1,5 @@
 """What became of a request, as an answer. The only file that knows status codes."""
 
-from collections import Counter as Tally
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -24,8 +23,6 @@ from customersignal_ingest.domain.outcome import (
     Unknown,
 )
 from customersignal_ingest.health import Health
-
-Counts = Tally[type[Outcome] | type[Rejected]]
 
 REASON_MAX = 200
 SERVER_ERRORS = 500
@@ -133,11 +130,12 @@ def single(receipt: Receipt, /, *, event_bytes_max: int) -> Answer:
     return Answer(status=202, body=_to_json(body), headers=_JSON)
 
 
-def batch(receipt: Receipt, tally: Counts, /, *, listed: bool, event_bytes_max: int) -> Answer:
+def batch(receipt: Receipt, /, *, listed: bool, event_bytes_max: int) -> Answer:
     """Return the answer for a batch; raises the `Problem` of one of which nothing is stored for a while.
 
-    `tally` has the receipt's outcomes by kind. `listed` asks for all results where every event is stored.
+    `listed` asks for all results where every event is stored.
     """
+    tally = receipt.tally
     stored, events = tally[Stored], len(receipt.results)
     counts = {"accepted": stored, "failed": events - stored}
     if stored == events and not listed:

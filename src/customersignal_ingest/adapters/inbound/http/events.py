@@ -1,6 +1,5 @@
 """The two routes that take events."""
 
-from collections import Counter as Tally
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +12,7 @@ from customersignal_ingest.adapters.inbound.http.problem import Code, Problem
 from customersignal_ingest.domain.errors import Unavailable
 from customersignal_ingest.domain.flaws import Flaw
 from customersignal_ingest.domain.key import Tenant
-from customersignal_ingest.domain.outcome import NotStored, Reason, Receipt, Refused, Rejected, Unknown
+from customersignal_ingest.domain.outcome import NotStored, Reason, Receipt, Refused, Rejected, Stored, Unknown
 from customersignal_ingest.domain.rules import Payload
 from customersignal_ingest.domain.strict_json import read_slices
 from customersignal_ingest.ingest import Authenticate, Ingest
@@ -78,7 +77,7 @@ class EventRoutes:
             receipt = await self._store(exchange, tenant, payloads)
             listed = asked.wants_representation(exchange.headers)
             bytes_max = self._limits.event_bytes_max
-            await answers.send(answers.batch(receipt, exchange.tally, listed=listed, event_bytes_max=bytes_max), send)
+            await answers.send(answers.batch(receipt, listed=listed, event_bytes_max=bytes_max), send)
 
     async def _tenant(self, exchange: Exchange) -> Tenant:
         try:
@@ -92,8 +91,8 @@ class EventRoutes:
     ) -> Receipt:
         traceparent = asked.traceparent_of(exchange.headers)
         receipt = await self._ingest(tenant, payloads, idempotency_key=idempotency_key, traceparent=traceparent)
-        exchange.tally = Tally([type(result.outcome) for result in receipt.results])
-        if exchange.tally.keys() & {NotStored, Unknown, Refused}:
+        exchange.receipt = receipt
+        if receipt.tally[Stored] < len(payloads):
             exchange.reason = _first_reason(receipt)
         return receipt
 

@@ -2,13 +2,12 @@
 
 import random
 import re
-from collections import Counter as Tally
 from dataclasses import dataclass, field
 
 from customersignal_ingest.adapters.inbound.http.asgi import Scope
 from customersignal_ingest.adapters.inbound.http.problem import Code
 from customersignal_ingest.domain.key import Tenant
-from customersignal_ingest.domain.outcome import Outcome, Rejected
+from customersignal_ingest.domain.outcome import Receipt
 
 _KEY = "customersignal_ingest.exchange"
 # An API key by mistake would be in the log and in the answer.
@@ -20,7 +19,7 @@ class Exchange:
     """A request and what became of it so far.
 
     `headers` has those that this service reads, by lower-case name. `size_bytes` counts the body
-    as sent, `tally` the events by outcome; `reason` is why the first event that the store did not
+    as sent, `receipt` has what became of the events; `reason` is why the first event that the store did not
     confirm was not stored. `close` ends the connection with the answer.
     """
 
@@ -31,7 +30,7 @@ class Exchange:
     started: float
     http1: bool = True
     tenant: Tenant | None = None
-    tally: Tally[type[Outcome] | type[Rejected]] = field(default_factory=Tally)
+    receipt: Receipt | None = field(default=None, repr=False)
     reason: str | None = None
     size_bytes: int = 0
     status: int = 0

@@ -4,7 +4,6 @@ Litestar would describe handlers by their types. Ours take bytes, since each eve
 fate of its own, so the document is put together here from the table of codes and the models.
 """
 
-from collections import Counter as Tally
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -214,9 +213,8 @@ def _failure(code: Code, *, rfc9457: bool) -> Json:
 
 
 def _batch_answer(*outcomes: Outcome | Rejected, listed: bool = False) -> Json:
-    tally = Tally(type(outcome) for outcome in outcomes)
     try:
-        return _body(answers.batch(_receipt(*outcomes), tally, listed=listed, event_bytes_max=_BYTES_MAX))
+        return _body(answers.batch(_receipt(*outcomes), listed=listed, event_bytes_max=_BYTES_MAX))
     except Problem as problem:
         return _body(answers.failed(problem, request_id=_REQUEST_ID))
 
