@@ -45,7 +45,7 @@ def create_app(
     # Litestar's type of a scope is exact, a server's is not.
     app = cast("ASGIApp", about)
     routes = {path: Route(app, methods) for path, methods in methods_of(about).items()}
-    # The edge has found the path already: to have it found again costs an event eight microseconds (adr/0016).
+    # The edge has found the path already: to have it found again costs an event eight microseconds (adr/0017).
     routes |= {SINGLE: Route(events.single, {"POST"}), BATCH: Route(events.batch, {"POST"})}
     access = AccessLog(log=log, metrics=metrics)
     return Edge(app, routes=routes, health=health, access=access, cors=Cors(cors_origins))
