@@ -6,10 +6,9 @@ handed to the network, or the store says that it did not append it.
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from functools import cached_property
 from typing import NamedTuple
 
 from customersignal_ingest.domain.event import Frozen, IngestEvent
@@ -93,17 +92,20 @@ class Result(Frozen, frozen=True, gc=False):
     outcome: Outcome | Rejected
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Receipt:
-    """What `ingest` answers: one result per payload, in the order of the payloads."""
+    """What `ingest` answers: one result per payload, in the order of the payloads.
+
+    `tally` says how many results there are of each kind of outcome; it is there to read, not to change.
+    """
 
     received_at: datetime
     results: tuple[Result, ...]
+    tally: Counter[type[Outcome] | type[Rejected]] = field(init=False, repr=False, compare=False)
 
-    @cached_property
-    def tally(self) -> Counter[type[Outcome] | type[Rejected]]:
-        """How many results there are of each kind of outcome, counted once: to read, not to change."""
-        return Counter([type(result.outcome) for result in self.results])
+    def __post_init__(self) -> None:
+        """Count once, for all who ask."""
+        object.__setattr__(self, "tally", Counter([type(result.outcome) for result in self.results]))
 
     def count(self, kind: type[Outcome] | type[Rejected]) -> int:
         """How many results have an outcome of this kind."""

@@ -53,7 +53,9 @@ class AccessLog:
             self._series[method, exchange.route, exchange.status] = series
         series.observe(duration_s)
         log = self._log.warning if exchange.status >= answers.SERVER_ERRORS else self._log.info
-        log("request", **_fields(exchange, method), duration_s=round(duration_s, 6))
+        fields = _fields(exchange, method)
+        fields["duration_s"] = round(duration_s, 6)
+        log("request", **fields)
 
 
 def _fields(exchange: Exchange, method: str) -> dict[str, object]:
