@@ -195,6 +195,12 @@ async def test_all_events_of_a_batch_arrived_at_one_moment(service: Service) -> 
     assert {record.timestamp_ms for record in service.memory.stored} == {int(RECEIVED_AT.timestamp() * 1000)}
 
 
+async def test_a_batch_of_large_events_finds_room_where_there_is_room_for_as_many_as_it_has() -> None:
+    service = Service(admission=Admission(events_max=4, bytes_max=1 << 20, tenant_share=1.0))
+
+    assert (await service.batch([event(properties={"text": "x" * 9 * BYTES_AN_EVENT})] * 4)).status == 202
+
+
 @pytest.mark.parametrize("events", [1, 3])
 async def test_a_batch_of_large_events_holds_no_more_than_those_that_it_has(events: int) -> None:
     service = Service(admission=Admission(events_max=100, bytes_max=1 << 20, tenant_share=1.0))

@@ -225,13 +225,13 @@ async def test_where_no_event_more_may_be_in_flight_the_answer_is_503_before_the
 
 
 async def test_a_batch_whose_events_would_hardly_find_room_is_503_before_the_body_is_read() -> None:
-    service = Service(admission=Admission(events_max=100, bytes_max=1 << 20, tenant_share=1.0))
-    service.admission.take("other", 50, 0)
+    service = Service(admission=Admission(events_max=800, bytes_max=1 << 20, tenant_share=1.0))
+    service.admission.take("other", 750, 0)
 
     reply = await send(service, b"", path=BATCH, then="stall", content_length=str(51 * BYTES_AN_EVENT))
 
     assert (reply.status, reply.code) == (503, "NOT_STORED")
-    assert (service.admission.events, service.admission.bytes) == (50, 0)
+    assert (service.admission.events, service.admission.bytes) == (750, 0)
 
 
 @pytest.mark.parametrize("headers", [{}, {"content_encoding": "gzip"}])

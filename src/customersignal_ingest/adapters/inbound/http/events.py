@@ -22,7 +22,9 @@ from customersignal_ingest.timeouts import Timeout
 SINGLE = "/v1/events"
 BATCH = "/v1/events/batch"
 BYTES_AN_EVENT = 256
-"""A small event's; most are larger, so that a guess by this holds no less than what comes of it."""
+"""A small event's."""
+GUESSED_PART = 8
+"""No guess takes more than so small a part of what a tenant may hold."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +72,7 @@ class EventRoutes:
         encoding = _encoding(exchange)
         _refuse_idempotency_header(exchange)
         with self._admission.lease(tenant.tenant_id) as lease:
-            lease.hold(events=_expected(exchange, self._limits.batch_events_max))
+            lease.hold(events=self._expected(exchange))
             body = await self._batch_body.read(receive, exchange, lease, encoding)
             payloads = _split(body, self._limits.batch_events_max)
             lease.hold(events=len(payloads))
@@ -78,6 +80,14 @@ class EventRoutes:
             listed = asked.wants_representation(exchange.headers)
             bytes_max = self._limits.event_bytes_max
             await answers.send(answers.batch(receipt, listed=listed, event_bytes_max=bytes_max), send)
+
+    def _expected(self, exchange: Exchange) -> int:
+        """Guess how many events a batch has, so that one without a chance is refused before its body is read and split.
+
+        A guess too high must not refuse whom a process has room for that is hardly used, so it has a bound.
+        """
+        guess = int(exchange.headers.get("content-length", "0")) // BYTES_AN_EVENT
+        return max(1, min(guess, self._limits.batch_events_max, self._admission.tenant_events_max // GUESSED_PART))
 
     async def _tenant(self, exchange: Exchange) -> Tenant:
         try:
@@ -110,11 +120,6 @@ def _readers(limits: HttpLimits) -> tuple[BodyReader, BodyReader]:
 def _encoding(exchange: Exchange) -> str | None:
     asked.require_json(exchange.headers)
     return asked.encoding_of(exchange.headers)
-
-
-def _expected(exchange: Exchange, events_max: int) -> int:
-    """Guess how many events a batch has, so that one without a chance is refused before its body is read and split."""
-    return max(1, min(int(exchange.headers.get("content-length", "0")) // BYTES_AN_EVENT, events_max))
 
 
 def _refuse_idempotency_header(exchange: Exchange) -> None:
