@@ -1,7 +1,7 @@
 """The group commit over Kafka: what a verdict means, and to whom."""
 
 from tests.mutants.mutant import Mutant
-from tests.mutants.tests import KAFKA, RDKAFKA, WORLDS
+from tests.mutants.tests import KAFKA, KAFKA_CLIENT, RDKAFKA, WORLDS
 
 VERDICTS = (
     Mutant(
@@ -306,9 +306,29 @@ LANES = (
     Mutant(
         name="headers-dropped",
         bug="Records lose their headers on the way into a batch.",
+        file="adapters/outbound/kafka/client.py",
+        old="[*record.headers]",
+        new="[]",
+        tests=(
+            f"{KAFKA_CLIENT}::test_records_that_come_in_shares_are_the_batch_that_aiokafka_makes_of_them_one_by_one",
+        ),
+    ),
+    Mutant(
+        name="share-counted-as-whole",
+        bug="Of a share that found room for a part all counts as sent, and what found none gets a place it never had.",
         file="adapters/outbound/kafka/batch.py",
-        old="headers=list(record.headers)",
-        new="headers=[]",
-        tests=(f"{KAFKA}::test_a_record_goes_out_whole",),
+        old="            if taken < len(indices):\n",
+        new="            if not taken:\n",
+        tests=(f"{KAFKA}::test_a_full_batch_makes_room_for_the_next_in_order",),
+    ),
+    Mutant(
+        name="records-not-counted",
+        bug="A batch says that it has a record less than it has, so that the next one's numbers overlap with its own.",
+        file="adapters/outbound/kafka/client.py",
+        old="        self._relative_offset = at\n",
+        new="        self._relative_offset = max(at - 1, 1)\n",
+        tests=(
+            f"{KAFKA_CLIENT}::test_records_that_come_in_shares_are_the_batch_that_aiokafka_makes_of_them_one_by_one",
+        ),
     ),
 )

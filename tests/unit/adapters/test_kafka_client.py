@@ -29,6 +29,7 @@ from customersignal_ingest.adapters.outbound.kafka.client import AiokafkaProduce
 from customersignal_ingest.adapters.outbound.kafka.options import Options
 from customersignal_ingest.adapters.outbound.kafka.producer import Appended, Denied, Lost, TurnedDown, Verdict
 from customersignal_ingest.adapters.outbound.kafka.topic import look_at
+from customersignal_ingest.domain.event import Record
 
 pytestmark = pytest.mark.anyio
 
@@ -155,19 +156,48 @@ async def test_a_batch_that_is_taken_is_the_last_of_its_queue() -> None:
     assert accumulator._batches[HERE][-1]._builder is builder
 
 
+def a_record(number: int, *, value_bytes: int = 400) -> Record:
+    return Record(
+        key=b"k%d" % number,
+        value=b"x" * value_bytes,
+        headers=(("event_id", b"%d" % number), ("odd", b"\xff")),
+        timestamp_ms=1_795_428_000_000 - number,
+        tenant_id="acme",
+        event_id=str(number),
+    )
+
+
 @pytest.mark.parametrize("compression", ["none", "gzip", "lz4", "zstd"])
 def test_an_empty_batch_takes_records_until_it_is_full(compression: Any) -> None:
     batch = new_batch(Options(**{**fields(), "compression": compression}), 1000)
-    record = {"timestamp": 1, "key": b"k", "value": b"x" * 400, "headers": []}
+    records = iter([a_record(number) for number in range(4)])
 
-    assert [batch.append(**record) is not None for _ in range(3)] == [True, True, False]  # type: ignore[arg-type]
+    assert batch.extend(records) == 2
+    assert batch.extend(records) == 0
 
 
 def test_a_first_record_is_taken_whatever_its_size() -> None:
     batch = new_batch(OPTIONS, 1000)
 
-    assert batch.append(timestamp=1, key=b"k", value=b"x" * 5000, headers=[]) is not None
+    assert batch.extend([a_record(0, value_bytes=5000)]) == 1
     assert batch.size() > 5000
+
+
+@pytest.mark.parametrize("shares", [(1,), (2, 3), (4, 0, 1), (5, 5, 5)])
+def test_records_that_come_in_shares_are_the_batch_that_aiokafka_makes_of_them_one_by_one(
+    shares: tuple[int, ...],
+) -> None:
+    records = [a_record(number) for number in range(sum(shares))]
+    theirs, ours, waiting = BatchBuilder(4000, 0, is_transactional=False), new_batch(OPTIONS, 4000), iter(records)
+    for each in records:
+        theirs.append(timestamp=each.timestamp_ms, key=each.key, value=each.value, headers=list(each.headers))
+
+    taken = sum(ours.extend([next(waiting) for _ in range(share)]) for share in shares)
+
+    assert isinstance(ours, BatchBuilder)
+    assert taken == ours.record_count() == theirs.record_count()
+    assert (ours.closed(), ours.size()) == (theirs.closed(), theirs.size())
+    assert ours._build() == theirs._build()
 
 
 def fields() -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The group commit and its supervisor over a Kafka client that does what each test says."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -51,12 +51,14 @@ class FakeBuilder:
         self.keys: list[bytes] = []
         self._size = 0
 
-    def append(self, *, timestamp: int, key: bytes, value: bytes, headers: list[tuple[str, bytes]]) -> object | None:
-        if self.keys and self._size + len(value) > self._bytes_max:
-            return None
-        self.keys.append(key)
-        self._size += len(value)
-        return self
+    def extend(self, records: Iterable[Record], /) -> int:
+        before = len(self.keys)
+        for record in records:
+            if self.keys and self._size + len(record.value) > self._bytes_max:
+                break
+            self.keys.append(record.key)
+            self._size += len(record.value)
+        return len(self.keys) - before
 
     def size(self) -> int:
         return self._size
@@ -282,24 +284,6 @@ async def test_a_call_of_which_two_shares_travel_together_is_complete_once() -> 
 
     assert again.stored("events", 7) == [call]
     assert call.outcomes == [Stored("events", 0, offset) for offset in (7, 8, 9)]
-
-
-async def test_a_record_goes_out_whole() -> None:
-    loaded: list[dict[str, object]] = []
-
-    class Keeping(FakeBuilder):
-        def append(self, **parts: Any) -> object | None:
-            loaded.append(parts)
-            return super().append(**parts)
-
-    headers = (("event_id", b"1"), ("odd", b"\xff"))
-    record = Record(key=b"k", value=b"v", headers=headers, timestamp_ms=7, tenant_id="acme", event_id="1")
-    batch = Batch(0, opened_at=0.0, deadline=10.0)
-    batch.add(Call([record], 0, born_at=0.0), [0])
-
-    batch.load(Keeping(100))
-
-    assert loaded == [{"timestamp": 7, "key": b"k", "value": b"v", "headers": list(headers)}]
 
 
 async def test_a_confirmation_without_a_place_is_stored_without_an_offset() -> None:

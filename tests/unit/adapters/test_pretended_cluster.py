@@ -94,8 +94,7 @@ async def sent_by_aiokafka(options: Options, records: Sequence[Record]) -> list[
     """Send the records in one batch, and return what is to be read back."""
     producer, verdict = AiokafkaProducer(options), asyncio.get_running_loop().create_future()
     batch = new_batch(options, BATCH_BYTES_MAX)
-    for record in records:
-        batch.append(timestamp=record.timestamp_ms, key=record.key, value=record.value, headers=list(record.headers))
+    assert batch.extend(records) == len(records)
     await producer.start()
     await producer.send(batch, 0, verdict.set_result)
     async with asyncio.timeout(TIMEOUT_S):

@@ -10,7 +10,7 @@ everything, where `stop` waits for ever; who gives up a silent broker leaves no 
 import asyncio
 import random
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, cast
 
@@ -40,6 +40,7 @@ from customersignal_ingest.adapters.outbound.kafka.producer import (
     Verdict,
 )
 from customersignal_ingest.domain.errors import Unavailable
+from customersignal_ingest.domain.event import Record
 
 REACH_TIMEOUT_S = 1.5
 ABANDON_TIMEOUT_S = 1.0
@@ -55,8 +56,7 @@ _NOT_ALLOWED = (TopicAuthorizationFailedError, ClusterAuthorizationFailedError)
 
 def new_batch(options: Options, bytes_max: int, /) -> Builder:
     """Return an empty batch for at most that many bytes; any producer may send it."""
-    codec = _CODECS[options.compression]
-    return cast("Builder", BatchBuilder(bytes_max, codec, is_transactional=False))
+    return AiokafkaBatch(bytes_max, _CODECS[options.compression], is_transactional=False)
 
 
 async def reach(options: Options, /) -> str:
@@ -121,6 +121,26 @@ async def _bootstrap(client: Any, connection: dict[str, Any]) -> None:
     finally:
         opened.close()
     client._sync_task = asyncio.create_task(client._md_synchronizer())
+
+
+class AiokafkaBatch(BatchBuilder):  # type: ignore[misc]
+    """aiokafka's, without a function of Python around each record: its own `append` is a third of what it costs."""
+
+    _relative_offset: int
+
+    def extend(self, records: Iterable[Record], /) -> int:
+        """Do what `append` does, for each of them, and keep the same books."""
+        if self._closed:
+            return 0
+        append, first = self._builder.append, self._relative_offset
+        at = first
+        for record in records:
+            if append(at, record.timestamp_ms, record.key, record.value, [*record.headers]) is None:
+                self.close()
+                break
+            at += 1
+        self._relative_offset = at
+        return at - first
 
 
 class AiokafkaProducer:

@@ -1,8 +1,10 @@
 """The seam between our group commit and a Kafka client: what we ask of a producer, and what it may answer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
+
+from customersignal_ingest.domain.event import Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +53,8 @@ class NotTaken(Exception):
 class Builder(Protocol):
     """Records in the bytes of one Kafka batch."""
 
-    def append(self, *, timestamp: int, key: bytes, value: bytes, headers: list[tuple[str, bytes]]) -> object | None:
-        """Add a record, or return `None` if there is no room; the first one is always taken."""
+    def extend(self, records: Iterable[Record], /) -> int:
+        """Add records until one finds no room, and return how many were added; the first one of all always is."""
         ...
 
     def size(self) -> int:
