@@ -36,9 +36,7 @@ FATES = (
     "silence",
     "turned down",
     "denied",
-    "never taken",
-    "left for the next producer",
-    "taken slowly",
+    "not taken",
     "partition poisoned",
     "producer dies",
 )
@@ -191,18 +189,13 @@ class SimulatedProducer:
         if how == "fails to start" or self._cluster.away:
             raise Unavailable("no broker answers")
 
-    async def send(self, batch: Builder, partition: int, settled: Callable[[Verdict], None], /) -> None:
+    def send(self, batch: Builder, partition: int, settled: Callable[[Verdict], None], /) -> None:
         assert isinstance(batch, SimulatedBatch)
         fate = self._fate_of(batch, partition)
-        if fate == "taken slowly":
-            await asyncio.sleep(self._chance.uniform(0.1, self._cluster.late_s))
-            fate = "stored"
         if self.owner.dead:
-            await _for_ever()
-        if fate == "never taken":
-            raise NotTaken("the topic is missing", again=False)
-        if fate == "left for the next producer" or self._abandoned or self._died:
-            raise NotTaken("ProducerClosed", again=True)
+            return
+        if fate == "not taken" or self._abandoned or self._died:
+            raise NotTaken("the producer is closed")
         self._take(batch, partition, fate, settled)
 
     def partitions(self) -> int:

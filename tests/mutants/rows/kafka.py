@@ -99,9 +99,9 @@ VERDICTS = (
         name="not-taken-is-forgotten",
         bug="A batch that the producer did not take, and the next one may, is lost from sight.",
         file="adapters/outbound/kafka/publisher.py",
-        old="            self._lanes[batch.partition].put_back([batch])\n            self._generations",
-        new="            self._free(batch)\n            self._generations",
-        tests=(f"{KAFKA}::test_a_batch_that_the_next_producer_may_take_is_sent_by_it",),
+        old="        self._lanes[batch.partition].put_back([batch])\n        self._generations",
+        new="        self._free(batch)\n        self._generations",
+        tests=(f"{KAFKA}::test_a_batch_that_a_producer_does_not_take_is_sent_by_the_next",),
     ),
     Mutant(
         name="stall-is-a-deadline",

@@ -82,7 +82,7 @@ class FakeProducer:
         if self._kafka.away:
             raise Unavailable(self._kafka.away)
 
-    async def send(self, batch: Builder, partition: int, settled: Callable[[Verdict], None], /) -> None:
+    def send(self, batch: Builder, partition: int, settled: Callable[[Verdict], None], /) -> None:
         if self.not_taken is not None:
             raise self.not_taken
         assert isinstance(batch, FakeBuilder)
@@ -395,16 +395,9 @@ async def test_a_batch_that_may_not_be_written_is_not_stored() -> None:
         assert await call == [NotStored("TopicAuthorizationFailed")]
 
 
-async def test_a_batch_that_no_producer_takes_is_not_stored() -> None:
+async def test_a_batch_that_a_producer_does_not_take_is_sent_by_the_next() -> None:
     async with opened() as bench:
-        bench.kafka.latest.not_taken = NotTaken("no such partition", again=False)
-
-        assert await bench.answer("a") == [NotStored("no such partition")]
-
-
-async def test_a_batch_that_the_next_producer_may_take_is_sent_by_it() -> None:
-    async with opened() as bench:
-        bench.kafka.latest.not_taken = NotTaken("ProducerClosed", again=True)
+        bench.kafka.latest.not_taken = NotTaken("the producer is closed")
         call = await bench.call("a")
         bench.kafka.latest.settle(0, Appended(1))
 
@@ -814,11 +807,11 @@ class Whim(FakeProducer):
         super().__init__(kafka)
         self._whims = kafka
 
-    async def send(self, batch: Builder, partition: int, settled: Callable[[Verdict], None], /) -> None:
+    def send(self, batch: Builder, partition: int, settled: Callable[[Verdict], None], /) -> None:
         assert isinstance(batch, FakeBuilder)
         fate = self._whims.draw()
-        if fate in ("not taken", "not taken for ever"):
-            raise NotTaken(fate, again=fate == "not taken")
+        if fate == "not taken":
+            raise NotTaken(fate)
         if fate == "dies":
             self.dead = True
         if b"bad" in b"".join(batch.keys):
@@ -859,7 +852,6 @@ FATES = st.sampled_from(
         "hangs",
         "dies",
         "not taken",
-        "not taken for ever",
     ]
 )
 

@@ -39,15 +39,11 @@ Verdict = Appended | TurnedDown | Denied | Lost
 
 
 class NotTaken(Exception):
-    """The producer did not take the batch: nothing of it was or will be sent.
+    """The producer did not take the batch: nothing of it was or will be sent by it. Another one may take it."""
 
-    `again` tells whether another producer may do better.
-    """
-
-    def __init__(self, reason: str, *, again: bool) -> None:
+    def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
-        self.again = again
 
 
 class Builder(Protocol):
@@ -69,7 +65,7 @@ class Producer(Protocol):
         """Connect and learn the topic's partitions; raises `Unavailable`. May hang: the caller cancels it."""
         ...
 
-    async def send(self, batch: Builder, partition: int, settled: Callable[[Verdict], None], /) -> None:
+    def send(self, batch: Builder, partition: int, settled: Callable[[Verdict], None], /) -> None:
         """Take the batch, or raise `NotTaken`; `settled` is called once, later, or never if the producer dies.
 
         One batch a partition at a time: the next only once the verdict on the last is there.
