@@ -76,7 +76,7 @@ VERDICTS = (
         bug="A batch whose answer got lost is sent again without asking, and may be stored twice.",
         file="adapters/outbound/kafka/publisher.py",
         old="                self._answer(batch.settle(Unknown(cause)))\n",
-        new="                self._lanes[batch.partition].put_back([batch])\n",
+        new="                self._put_back([batch])\n",
         tests=(f"{KAFKA}::test_a_lost_batch_is_unknown_and_its_producer_replaced", f"{WORLDS}[0]"),
     ),
     Mutant(
@@ -99,7 +99,7 @@ VERDICTS = (
         name="not-taken-is-forgotten",
         bug="A batch that the producer did not take, and the next one may, is lost from sight.",
         file="adapters/outbound/kafka/publisher.py",
-        old="        self._lanes[batch.partition].put_back([batch])\n        self._generations",
+        old="        self._put_back([batch])\n        self._generations",
         new="        self._free(batch)\n        self._generations",
         tests=(f"{KAFKA}::test_a_batch_that_a_producer_does_not_take_is_sent_by_the_next",),
     ),
@@ -189,6 +189,22 @@ _UNSETTLED = NotStored("no confirmation within the deadline")
 )
 
 LANES = (
+    Mutant(
+        name="parts-wait-for-the-clock",
+        bug="The parts of a batch that was turned down wait for the next tick, with all that waits behind them.",
+        file="adapters/outbound/kafka/publisher.py",
+        old="        lane.put_back(batches)\n        self._make_due(lane)\n",
+        new="        lane.put_back(batches)\n",
+        tests=(f"{KAFKA}::test_what_a_replaced_producer_was_turned_down_goes_out_in_parts_by_the_new_one_at_once",),
+    ),
+    Mutant(
+        name="queue-waits-for-the-clock",
+        bug="What waits behind a batch that is out waits for the next tick once that is confirmed.",
+        file="adapters/outbound/kafka/publisher.py",
+        old="            if lane.waiting:\n                self._make_due(lane)\n\n    def _put_back",
+        new="\n    def _put_back",
+        tests=(f"{KAFKA}::test_what_comes_while_a_batch_is_out_goes_together_after_it",),
+    ),
     Mutant(
         name="offset-of-the-batch",
         bug="The receipts of each call begin with the batch's first place.",

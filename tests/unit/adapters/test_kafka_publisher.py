@@ -373,6 +373,20 @@ async def test_one_bad_record_is_refused_and_its_company_stored_in_order() -> No
         assert stored == [b"a", b"b", b"c", b"d"]
 
 
+async def test_what_a_replaced_producer_was_turned_down_goes_out_in_parts_by_the_new_one_at_once() -> None:
+    async with opened(FakeKafka(partitions=2)) as bench:
+        await bench.call(*[f"{n}" for n in range(20)])
+        first = bench.kafka.latest
+        first.settle(0, Lost("x"))
+        await bench.turn()
+
+        first.settle(1, TurnedDown("InvalidRecord"))
+        await bench.turn()
+
+        keys = first.keys[1]
+        assert bench.kafka.latest.keys == [keys[: (len(keys) + 1) // 2]]
+
+
 async def test_the_company_of_a_bad_record_is_stored_even_if_batches_became_smaller_meanwhile() -> None:
     async with opened() as bench:
         call = await bench.call(*[f"{n}" for n in range(12)], value=b"x" * 50)

@@ -265,9 +265,8 @@ class KafkaPublisher:
 
     def _not_taken(self, generation: Generation, batch: Batch, error: NotTaken) -> None:
         generation.out.discard(batch)
-        self._lanes[batch.partition].put_back([batch])
+        self._put_back([batch])
         self._generations.retire(generation, error.reason)
-        self._make_due(self._lanes[batch.partition])
 
     # Verdicts come back.
 
@@ -299,13 +298,19 @@ class KafkaPublisher:
         if batch.records == 1:
             self._answer(batch.settle(Refused(f"the broker does not take it: {reason}")))
         else:
-            self._lanes[batch.partition].put_back(batch.halves())
+            self._put_back(batch.halves())
 
     def _free(self, batch: Batch) -> None:
         lane = self._lanes[batch.partition]
         if lane.out is batch:
             lane.out = None
-            self._make_due(lane)
+            if lane.waiting:
+                self._make_due(lane)
+
+    def _put_back(self, batches: Sequence[Batch]) -> None:
+        lane = self._lanes[batches[0].partition]
+        lane.put_back(batches)
+        self._make_due(lane)
 
     def _lose(self, batch: Batch, cause: str) -> None:
         self._confirmations.failed_at = self._clock()
