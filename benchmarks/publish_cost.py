@@ -1,4 +1,4 @@
-"""What publishing one event to Kafka costs in CPU: our adapter beside aiokafka's bare `send_batch`.
+"""What publishing one event to Kafka costs in CPU: our adapter beside aiokafka's bare `send_batch` and `send`.
 
 `python -m benchmarks.publish_cost`, against one broker of its own on this machine. Each figure is
 the CPU time of this process, all threads, user and system, between the first call and the last
@@ -13,6 +13,9 @@ them. What is in each figure:
   deadlines. The keys have come before, so that their partitions are remembered.
 - `adapter, new users`: the same with keys that were never seen: each is hashed.
 - `librdkafka, known users`: the same as the second by the other adapter, its threads included.
+- `bare, single events`: one `send` an event to one partition after the other, and the wait for its
+  confirmation; 64 callers at a time, or as many as are wanted.
+- `adapter, single events`: `publish` with one record, by as many callers.
 """
 
 import argparse
@@ -22,6 +25,7 @@ import statistics
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from itertools import count
 
 from aiokafka import AIOKafkaProducer
@@ -43,6 +47,7 @@ HEADERS = (
     ("schema", b"events_raw/1"),
 )
 TOPIC = "events_raw"
+BARE_SINGLE = "bare, single events"
 USERS = 1000
 
 _numbers = count()
@@ -51,9 +56,23 @@ Call = list[Record]
 Publish = Callable[[Call], Awaitable[object]]
 
 
-def calls_of(number: int, *, new_users: bool) -> list[Call]:
-    """Make the records of so many calls."""
-    return [[a_record(next(_numbers), new_users=new_users) for _ in range(CALL_EVENTS)] for _ in range(number)]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """A way to publish; `beside` names the one that its ratio is made with."""
+
+    name: str
+    beside: str
+    publish: Publish
+    callers: int
+    call_events: int = CALL_EVENTS
+    new_users: bool = False
+
+    def calls(self, events: int) -> list[Call]:
+        """Make the records of so many events, call by call."""
+        return [
+            [a_record(next(_numbers), new_users=self.new_users) for _ in range(self.call_events)]
+            for _ in range(events // self.call_events)
+        ]
 
 
 def a_record(number: int, *, new_users: bool) -> Record:
@@ -80,7 +99,7 @@ async def cost_us(publish: Publish, calls: Sequence[Call], *, callers: int) -> f
     await asyncio.gather(*(be_a_caller() for _ in range(callers)))
     spent_s = time.process_time() - began
     _check(answers)
-    return spent_s / (len(calls) * CALL_EVENTS) * 1e6
+    return spent_s / sum(map(len, calls)) * 1e6
 
 
 def _check(answers: Sequence[object]) -> None:
@@ -104,7 +123,25 @@ def bare(producer: AIOKafkaProducer, partitions: int) -> Publish:
     return publish
 
 
-async def measure(bootstrap: str, url: str, arguments: argparse.Namespace) -> dict[str, list[float]]:
+def bare_single(producer: AIOKafkaProducer, partitions: int) -> Publish:
+    turns = count()
+
+    async def publish(call: Call) -> object:
+        [record] = call
+        stored = await producer.send(
+            TOPIC,
+            key=record.key,
+            value=record.value,
+            timestamp_ms=record.timestamp_ms,
+            headers=list(record.headers),
+            partition=next(turns) % partitions,
+        )
+        return await stored
+
+    return publish
+
+
+async def measure(bootstrap: str, url: str, arguments: argparse.Namespace) -> dict[Kind, list[float]]:
     settings = AdapterSettings(instance="benchmark")
     publisher = open_publisher(url, settings=settings)
     other = open_url("publishers", url.replace("kafka:", "kafka+librdkafka:", 1), settings=settings)
@@ -114,18 +151,23 @@ async def measure(bootstrap: str, url: str, arguments: argparse.Namespace) -> di
     await publisher.open()
     await other.open()
     await producer.start()
-    kinds: dict[str, tuple[Publish, bool]] = {
-        "bare": (bare(producer, arguments.partitions), False),
-        "adapter, known users": (publisher.publish, False),
-        "adapter, new users": (publisher.publish, True),
-        "librdkafka, known users": (other.publish, False),
-    }
-    costs: dict[str, list[float]] = {kind: [] for kind in kinds}
+    many, single = arguments.callers, arguments.single_callers
+    one_by_one = bare_single(producer, arguments.partitions)
+    kinds = [
+        Kind(name="bare", beside="bare", publish=bare(producer, arguments.partitions), callers=many),
+        Kind(name="adapter, known users", beside="bare", publish=publisher.publish, callers=many),
+        Kind(name="adapter, new users", beside="bare", publish=publisher.publish, callers=many, new_users=True),
+        Kind(name="librdkafka, known users", beside="bare", publish=other.publish, callers=many),
+        Kind(name=BARE_SINGLE, beside=BARE_SINGLE, publish=one_by_one, callers=single, call_events=1),
+        Kind(
+            name="adapter, single events", beside=BARE_SINGLE, publish=publisher.publish, callers=single, call_events=1
+        ),
+    ]
+    costs: dict[Kind, list[float]] = {kind: [] for kind in kinds}
     try:
         for number in range(arguments.rounds + 1):
-            for kind, (publish, new_users) in kinds.items():
-                calls = calls_of(arguments.events // CALL_EVENTS, new_users=new_users)
-                cost = await cost_us(publish, calls, callers=arguments.callers)
+            for kind in kinds:
+                cost = await cost_us(kind.publish, kind.calls(arguments.events), callers=kind.callers)
                 if number:  # The first round warms up.
                     costs[kind].append(cost)
     finally:
@@ -135,18 +177,19 @@ async def measure(bootstrap: str, url: str, arguments: argparse.Namespace) -> di
     return costs
 
 
-def print_table(costs: dict[str, list[float]], arguments: argparse.Namespace) -> None:
+def print_table(costs: dict[Kind, list[float]], arguments: argparse.Namespace) -> None:
     print(
-        f"CPU an event: {CALL_EVENTS} events a call, values of {len(VALUE)} bytes, {len(HEADERS)} headers, "
-        f"{arguments.callers} callers, {arguments.partitions} partitions, "
+        f"CPU an event: {CALL_EVENTS} events a call, {arguments.callers} callers, "
+        f"or single events, {arguments.single_callers} callers; "
+        f"values of {len(VALUE)} bytes, {len(HEADERS)} headers, {arguments.partitions} partitions, "
         f"{arguments.rounds} rounds of {arguments.events} events, 1 broker, Python {sys.version.split()[0]}"
     )
-    floor = statistics.median(costs["bare"])
+    medians = {kind.name: statistics.median(each) for kind, each in costs.items()}
     print(f"{'':24} {'median µs':>10} {'least':>7} {'most':>7} {'ratio':>7}")
     for kind, each in costs.items():
-        middle = statistics.median(each)
-        print(f"{kind:24} {middle:10.2f} {min(each):7.2f} {max(each):7.2f} {middle / floor:7.2f}")
-    reached = statistics.median(costs["adapter, known users"]) <= TARGET_US
+        middle = medians[kind.name]
+        print(f"{kind.name:24} {middle:10.2f} {min(each):7.2f} {max(each):7.2f} {middle / medians[kind.beside]:7.2f}")
+    reached = medians["adapter, known users"] <= TARGET_US
     print(f"target: at most {TARGET_US:g} µs through the adapter, known users: {'reached' if reached else 'MISSED'}")
 
 
@@ -156,6 +199,7 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=20_000, help="events a round")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--callers", type=int, default=8, help="calls in flight at once")
+    parser.add_argument("--single-callers", type=int, default=64, help="the same for single events")
     parser.add_argument("--partitions", type=int, default=8)
     arguments = parser.parse_args()
     gc.set_threshold(*GARBAGE_THRESHOLDS)

@@ -11,8 +11,6 @@ from datetime import UTC, datetime
 from itertools import count
 from typing import Any
 
-from aiokafka.producer.message_accumulator import BatchBuilder
-
 from benchmarks.client import EVENT, NUMBER, USER
 from customersignal_ingest import logs
 from customersignal_ingest.adapters.inbound.http import answers
@@ -20,6 +18,7 @@ from customersignal_ingest.adapters.inbound.http.access import AccessLog
 from customersignal_ingest.adapters.inbound.http.exchange import Exchange
 from customersignal_ingest.adapters.outbound.kafka.batch import Batch, PartitionOf
 from customersignal_ingest.adapters.outbound.kafka.calls import Call
+from customersignal_ingest.adapters.outbound.kafka.client import AiokafkaBatch
 from customersignal_ingest.adapters.outbound.memory import MemoryKeys
 from customersignal_ingest.bootstrap import Container, utc_now
 from customersignal_ingest.domain.event import IngestEvent, Record, encode
@@ -145,7 +144,7 @@ def _loaded(loop: asyncio.AbstractEventLoop, records: Sequence[Record]) -> Batch
 
     batch = Batch(0, opened_at=0.0, deadline=1.0)
     batch.add(loop.run_until_complete(called()), list(range(len(records))))
-    batch.load(BatchBuilder(256 * 1024, 0, is_transactional=False))
+    batch.load(AiokafkaBatch(256 * 1024, 0, is_transactional=False))
     return batch
 
 

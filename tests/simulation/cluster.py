@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from customersignal_ingest.adapters.outbound.kafka.producer import (
@@ -16,7 +16,7 @@ from customersignal_ingest.adapters.outbound.kafka.producer import (
 )
 from customersignal_ingest.adapters.outbound.kafka.topic import MESSAGE_BYTES_MAX, Topic
 from customersignal_ingest.domain.errors import Unavailable
-from customersignal_ingest.domain.event import StoredRecord
+from customersignal_ingest.domain.event import Record, StoredRecord
 from tests.simulation.journal import Journal
 
 TOPIC = "events_raw"
@@ -36,9 +36,7 @@ FATES = (
     "silence",
     "turned down",
     "denied",
-    "never taken",
-    "left for the next producer",
-    "taken slowly",
+    "not taken",
     "partition poisoned",
     "producer dies",
 )
@@ -91,12 +89,12 @@ class Cluster:
                     topic=TOPIC,
                     partition=partition,
                     offset=base + at,
-                    key=key,
-                    value=value,
-                    headers=tuple(headers),
-                    timestamp_ms=timestamp,
+                    key=record.key,
+                    value=record.value,
+                    headers=record.headers,
+                    timestamp_ms=record.timestamp_ms,
                 )
-                for at, (timestamp, key, value, headers) in enumerate(batch.records)
+                for at, record in enumerate(batch.records)
             ]
         return base
 
@@ -146,22 +144,24 @@ class SimulatedBatch:
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
         self._size = 61
-        self.records: list[tuple[int, bytes, bytes, list[tuple[str, bytes]]]] = []
+        self.records: list[Record] = []
 
-    def append(self, *, timestamp: int, key: bytes, value: bytes, headers: list[tuple[str, bytes]]) -> object | None:
-        size = len(key) + len(value) + sum(len(name) + len(content) for name, content in headers) + 20
-        if self.records and self._size + size > self._bytes_max:
-            return None
-        self._size += size
-        self.records.append((timestamp, key, value, headers))
-        return self
+    def extend(self, records: Iterable[Record], /) -> int:
+        before = len(self.records)
+        for record in records:
+            size = record.size_bytes + sum(len(name) + len(content) for name, content in record.headers) + 20
+            if self.records and self._size + size > self._bytes_max:
+                break
+            self._size += size
+            self.records.append(record)
+        return len(self.records) - before
 
     def size(self) -> int:
         return self._size
 
     @property
     def indigestible(self) -> bool:
-        return any(INDIGESTIBLE in value for _, _, value, _ in self.records)
+        return any(INDIGESTIBLE in record.value for record in self.records)
 
 
 class SimulatedProducer:
@@ -189,18 +189,13 @@ class SimulatedProducer:
         if how == "fails to start" or self._cluster.away:
             raise Unavailable("no broker answers")
 
-    async def send(self, batch: Builder, partition: int, settled: Callable[[Verdict], None], /) -> None:
+    def send(self, batch: Builder, partition: int, settled: Callable[[Verdict], None], /) -> None:
         assert isinstance(batch, SimulatedBatch)
         fate = self._fate_of(batch, partition)
-        if fate == "taken slowly":
-            await asyncio.sleep(self._chance.uniform(0.1, self._cluster.late_s))
-            fate = "stored"
         if self.owner.dead:
-            await _for_ever()
-        if fate == "never taken":
-            raise NotTaken("the topic is missing", again=False)
-        if fate == "left for the next producer" or self._abandoned or self._died:
-            raise NotTaken("ProducerClosed", again=True)
+            return
+        if fate == "not taken" or self._abandoned or self._died:
+            raise NotTaken("the producer is closed")
         self._take(batch, partition, fate, settled)
 
     def partitions(self) -> int:
@@ -239,8 +234,8 @@ class SimulatedProducer:
             self._journal.complain(f"two batches at once for partition {partition} of one producer")
         self._out.add(partition)
         self._sequences[partition] += len(batch.records)
-        for _, _, value, _ in batch.records:
-            self._cluster.on_handed_over(value)
+        for record in batch.records:
+            self._cluster.on_handed_over(record.value)
         self._journal.note(f"batch {partition} {len(batch.records)} {fate}")
         soon, later = (
             self._chance.uniform(0.001, 0.03),
@@ -248,7 +243,7 @@ class SimulatedProducer:
         )
         verdict = self._verdict(fate, partition)
         if isinstance(verdict, TurnedDown) and len(batch.records) == 1:
-            self._cluster.turned_down_alone.add(batch.records[0][2])
+            self._cluster.turned_down_alone.add(batch.records[0].value)
         if fate == "producer dies":
             self._died = True
         if fate == "partition poisoned" or isinstance(verdict, Lost | TurnedDown | Denied):

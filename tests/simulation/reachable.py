@@ -18,7 +18,7 @@ EXPECTED: Mapping[str, tuple[str, ...]] = {
         "OutOfOrderSequenceNumber",
         "InvalidRecord",
         "TopicAuthorizationFailed",
-        "ProducerClosed",
+        "the producer is closed",
     ),
     "reasons": (
         "no confirmation within the deadline",

@@ -96,9 +96,9 @@ class MixedUpProducer(SimulatedProducer):
 
     latest: dict[int, Callable[[Verdict], None]]
 
-    async def send(self, batch: Builder, partition: int, settled: Callable[[Verdict], None], /) -> None:
+    def send(self, batch: Builder, partition: int, settled: Callable[[Verdict], None], /) -> None:
         self.latest[partition] = settled
-        await super().send(batch, partition, lambda verdict: self.latest[partition](verdict))
+        super().send(batch, partition, lambda verdict: self.latest[partition](verdict))
 
 
 class MixedUpKafka(SimulatedKafka):

@@ -1,7 +1,7 @@
 """The group commit over Kafka: what a verdict means, and to whom."""
 
 from tests.mutants.mutant import Mutant
-from tests.mutants.tests import KAFKA, RDKAFKA, WORLDS
+from tests.mutants.tests import KAFKA, KAFKA_CLIENT, RDKAFKA, WORLDS
 
 VERDICTS = (
     Mutant(
@@ -76,7 +76,7 @@ VERDICTS = (
         bug="A batch whose answer got lost is sent again without asking, and may be stored twice.",
         file="adapters/outbound/kafka/publisher.py",
         old="                self._answer(batch.settle(Unknown(cause)))\n",
-        new="                self._lanes[batch.partition].put_back([batch])\n",
+        new="                self._put_back([batch])\n",
         tests=(f"{KAFKA}::test_a_lost_batch_is_unknown_and_its_producer_replaced", f"{WORLDS}[0]"),
     ),
     Mutant(
@@ -99,9 +99,9 @@ VERDICTS = (
         name="not-taken-is-forgotten",
         bug="A batch that the producer did not take, and the next one may, is lost from sight.",
         file="adapters/outbound/kafka/publisher.py",
-        old="            self._lanes[batch.partition].put_back([batch])\n            self._generations",
-        new="            self._free(batch)\n            self._generations",
-        tests=(f"{KAFKA}::test_a_batch_that_the_next_producer_may_take_is_sent_by_it",),
+        old="        self._put_back([batch])\n        self._generations",
+        new="        self._free(batch)\n        self._generations",
+        tests=(f"{KAFKA}::test_a_batch_that_a_producer_does_not_take_is_sent_by_the_next",),
     ),
     Mutant(
         name="stall-is-a-deadline",
@@ -189,6 +189,22 @@ _UNSETTLED = NotStored("no confirmation within the deadline")
 )
 
 LANES = (
+    Mutant(
+        name="parts-wait-for-the-clock",
+        bug="The parts of a batch that was turned down wait for the next tick, with all that waits behind them.",
+        file="adapters/outbound/kafka/publisher.py",
+        old="        lane.put_back(batches)\n        self._make_due(lane)\n",
+        new="        lane.put_back(batches)\n",
+        tests=(f"{KAFKA}::test_what_a_replaced_producer_was_turned_down_goes_out_in_parts_by_the_new_one_at_once",),
+    ),
+    Mutant(
+        name="queue-waits-for-the-clock",
+        bug="What waits behind a batch that is out waits for the next tick once that is confirmed.",
+        file="adapters/outbound/kafka/publisher.py",
+        old="            if lane.waiting:\n                self._make_due(lane)\n\n    def _put_back",
+        new="\n    def _put_back",
+        tests=(f"{KAFKA}::test_what_comes_while_a_batch_is_out_goes_together_after_it",),
+    ),
     Mutant(
         name="offset-of-the-batch",
         bug="The receipts of each call begin with the batch's first place.",
@@ -306,9 +322,29 @@ LANES = (
     Mutant(
         name="headers-dropped",
         bug="Records lose their headers on the way into a batch.",
+        file="adapters/outbound/kafka/client.py",
+        old="[*record.headers]",
+        new="[]",
+        tests=(
+            f"{KAFKA_CLIENT}::test_records_that_come_in_shares_are_the_batch_that_aiokafka_makes_of_them_one_by_one",
+        ),
+    ),
+    Mutant(
+        name="share-counted-as-whole",
+        bug="Of a share that found room for a part all counts as sent, and what found none gets a place it never had.",
         file="adapters/outbound/kafka/batch.py",
-        old="headers=list(record.headers)",
-        new="headers=[]",
-        tests=(f"{KAFKA}::test_a_record_goes_out_whole",),
+        old="            if taken < len(indices):\n",
+        new="            if not taken:\n",
+        tests=(f"{KAFKA}::test_a_full_batch_makes_room_for_the_next_in_order",),
+    ),
+    Mutant(
+        name="records-not-counted",
+        bug="A batch says that it has a record less than it has, so that the next one's numbers overlap with its own.",
+        file="adapters/outbound/kafka/client.py",
+        old="        self._relative_offset = at\n",
+        new="        self._relative_offset = max(at - 1, 1)\n",
+        tests=(
+            f"{KAFKA_CLIENT}::test_records_that_come_in_shares_are_the_batch_that_aiokafka_makes_of_them_one_by_one",
+        ),
     ),
 )

@@ -2,6 +2,9 @@
 
 import asyncio
 import inspect
+import platform
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -21,14 +24,22 @@ from aiokafka.errors import (
     TopicAuthorizationFailedError,
 )
 from aiokafka.producer.message_accumulator import BatchBuilder, MessageAccumulator, MessageBatch
-from aiokafka.producer.sender import Sender
+from aiokafka.producer.sender import Sender, SendProduceReqHandler
 from aiokafka.producer.transaction_manager import TransactionManager
+from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.structs import RecordMetadata
 
-from customersignal_ingest.adapters.outbound.kafka.client import AiokafkaProducer, _verdict, new_batch
+from customersignal_ingest.adapters.outbound.kafka.client import (
+    AiokafkaBatch,
+    AiokafkaProducer,
+    _Requests,
+    _verdict,
+    new_batch,
+)
 from customersignal_ingest.adapters.outbound.kafka.options import Options
 from customersignal_ingest.adapters.outbound.kafka.producer import Appended, Denied, Lost, TurnedDown, Verdict
 from customersignal_ingest.adapters.outbound.kafka.topic import look_at
+from customersignal_ingest.domain.event import Record
 
 pytestmark = pytest.mark.anyio
 
@@ -64,8 +75,9 @@ async def test_an_accumulator_has_the_parts_that_we_touch() -> None:
     accumulator = (await producer())._message_accumulator
 
     assert accumulator._batch_ttl == 40
-    assert accumulator._closed is False
-    assert list(accumulator._batches[HERE]) == []
+    assert (accumulator._closed, accumulator._exception) == (False, None)
+    assert accumulator.drain_by_nodes(ignore_nodes=set(), muted_partitions=set()) == ({}, False)
+    assert not accumulator.waiter().done()
 
 
 async def test_sequence_numbers_can_be_read_and_start_at_zero() -> None:
@@ -74,13 +86,17 @@ async def test_sequence_numbers_can_be_read_and_start_at_zero() -> None:
 
 def test_the_methods_that_we_replace_have_the_shape_that_we_know() -> None:
     assert list(inspect.signature(AIOKafkaClient._metadata_update).parameters) == ["self", "cluster_metadata", "topics"]
-    assert list(inspect.signature(Sender._send_produce_req).parameters) == ["self", "node_id", "batches"]
+    assert list(inspect.signature(Sender._sender_routine).parameters) == ["self"]
+    assert list(inspect.signature(SendProduceReqHandler.create_request).parameters) == ["self"]
+    assert list(inspect.signature(ProduceRequest.build).parameters) == ["self", "request_struct_class"]
     assert list(inspect.signature(AIOKafkaClient._get_conn).parameters) == ["self", "node_id", "group", "no_hint"]
 
 
 def test_the_replaced_methods_are_the_ones_that_are_called() -> None:
     assert "self._metadata_update(" in inspect.getsource(AIOKafkaClient._md_synchronizer)
-    assert "self._send_produce_req(" in inspect.getsource(Sender._sender_routine)
+    assert "self._sender_routine()" in inspect.getsource(Sender.start)
+    assert "self.create_request()" in inspect.getsource(SendProduceReqHandler.do)
+    assert "self.build(req_class)" in inspect.getsource(ProduceRequest.prepare)
     assert "_batch_ttl" in inspect.getsource(MessageAccumulator._append_batch)
 
 
@@ -146,28 +162,110 @@ def test_a_connection_has_a_writer_to_abort() -> None:
     assert "self._writer" in inspect.getsource(AIOKafkaConnection.connect)
 
 
-async def test_a_batch_that_is_taken_is_the_last_of_its_queue() -> None:
+async def test_a_batch_that_is_taken_wakes_the_sender_and_has_a_future() -> None:
     accumulator = (await producer())._message_accumulator
-    builder = BatchBuilder(1000, 0)
+    waiter = accumulator.waiter()
 
-    await accumulator.add_batch(builder, HERE, 1)
+    taken = accumulator._append_batch(BatchBuilder(1000, 0), HERE)
 
-    assert accumulator._batches[HERE][-1]._builder is builder
+    assert waiter.done()
+    assert isinstance(taken, MessageBatch)
+    assert not taken.future.done()
+
+
+@pytest.mark.parametrize("version", [each for each in ProduceRequest._CLASSES if each.API_VERSION >= 3])
+async def test_a_request_that_is_encoded_in_one_piece_is_what_aiokafka_makes_of_it(version: Any) -> None:
+    """Only from the third version on batches are numbered."""
+    sender, batches = (await producer())._sender, {}
+    for partition in (3, 0):
+        builder = AiokafkaBatch(1000, 0)
+        builder.extend([a_record(partition)])
+        batches[TopicPartition("events", partition)] = MessageBatch(HERE, builder, 10, 0)
+
+    ours = _Requests(sender, batches).create_request().build(version)
+    theirs = SendProduceReqHandler(sender, batches).create_request().build(version)
+
+    assert ours.encode() == theirs.encode()
+    assert (ours.API_KEY, ours.API_VERSION, ours.RESPONSE_TYPE) == (
+        version.API_KEY,
+        version.API_VERSION,
+        theirs.RESPONSE_TYPE,
+    )
+
+
+MEMORY = """
+import resource, sys
+from customersignal_ingest.adapters.outbound.kafka.client import keep_memory
+
+def use():
+    first = bytearray(300_000)
+    second = bytes(first)
+    return second + b"more"
+
+if sys.argv[1:]:
+    keep_memory()
+use()
+before = resource.getrusage(0).ru_minflt
+for _ in range(100):
+    use()
+print(resource.getrusage(0).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="others keep or give back what they like")
+def test_the_memory_of_a_request_is_kept_for_the_next() -> None:
+    """In processes of their own: what was freed before has taught the allocator already."""
+    faults = [
+        int(subprocess.run([sys.executable, "-c", MEMORY, *how], check=True, capture_output=True).stdout)
+        for how in ([], ["keep"])
+    ]
+
+    assert faults[0] > 10_000
+    assert faults[1] < 100
+
+
+def a_record(number: int, *, value_bytes: int = 400) -> Record:
+    return Record(
+        key=b"k%d" % number,
+        value=b"x" * value_bytes,
+        headers=(("event_id", b"%d" % number), ("odd", b"\xff")),
+        timestamp_ms=1_795_428_000_000 - number,
+        tenant_id="acme",
+        event_id=str(number),
+    )
 
 
 @pytest.mark.parametrize("compression", ["none", "gzip", "lz4", "zstd"])
 def test_an_empty_batch_takes_records_until_it_is_full(compression: Any) -> None:
     batch = new_batch(Options(**{**fields(), "compression": compression}), 1000)
-    record = {"timestamp": 1, "key": b"k", "value": b"x" * 400, "headers": []}
+    records = iter([a_record(number) for number in range(4)])
 
-    assert [batch.append(**record) is not None for _ in range(3)] == [True, True, False]  # type: ignore[arg-type]
+    assert batch.extend(records) == 2
+    assert batch.extend(records) == 0
 
 
 def test_a_first_record_is_taken_whatever_its_size() -> None:
     batch = new_batch(OPTIONS, 1000)
 
-    assert batch.append(timestamp=1, key=b"k", value=b"x" * 5000, headers=[]) is not None
+    assert batch.extend([a_record(0, value_bytes=5000)]) == 1
     assert batch.size() > 5000
+
+
+@pytest.mark.parametrize("shares", [(1,), (2, 3), (4, 0, 1), (5, 5, 5)])
+def test_records_that_come_in_shares_are_the_batch_that_aiokafka_makes_of_them_one_by_one(
+    shares: tuple[int, ...],
+) -> None:
+    records = [a_record(number) for number in range(sum(shares))]
+    theirs, ours, waiting = BatchBuilder(4000, 0, is_transactional=False), new_batch(OPTIONS, 4000), iter(records)
+    for each in records:
+        theirs.append(timestamp=each.timestamp_ms, key=each.key, value=each.value, headers=list(each.headers))
+
+    taken = sum(ours.extend([next(waiting) for _ in range(share)]) for share in shares)
+
+    assert isinstance(ours, BatchBuilder)
+    assert taken == ours.record_count() == theirs.record_count()
+    assert (ours.closed(), ours.size()) == (theirs.closed(), theirs.size())
+    assert ours._build() == theirs._build()
 
 
 def fields() -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The group commit and its supervisor over a Kafka client that does what each test says."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -56,12 +56,14 @@ class FakeBuilder:
         self.keys: list[bytes] = []
         self._size = 0
 
-    def append(self, *, timestamp: int, key: bytes, value: bytes, headers: list[tuple[str, bytes]]) -> object | None:
-        if self.keys and self._size + len(value) > self._bytes_max:
-            return None
-        self.keys.append(key)
-        self._size += len(value)
-        return self
+    def extend(self, records: Iterable[Record], /) -> int:
+        before = len(self.keys)
+        for record in records:
+            if self.keys and self._size + len(record.value) > self._bytes_max:
+                break
+            self.keys.append(record.key)
+            self._size += len(record.value)
+        return len(self.keys) - before
 
     def size(self) -> int:
         return self._size
@@ -85,7 +87,7 @@ class FakeProducer:
         if self._kafka.away:
             raise Unavailable(self._kafka.away)
 
-    async def send(self, batch: Builder, partition: int, settled: Callable[[Verdict], None], /) -> None:
+    def send(self, batch: Builder, partition: int, settled: Callable[[Verdict], None], /) -> None:
         if self.not_taken is not None:
             raise self.not_taken
         assert isinstance(batch, FakeBuilder)
@@ -292,24 +294,6 @@ async def test_a_call_of_which_two_shares_travel_together_is_complete_once() -> 
     assert call.outcomes == [Stored("events", 0, offset) for offset in (7, 8, 9)]
 
 
-async def test_a_record_goes_out_whole() -> None:
-    loaded: list[dict[str, object]] = []
-
-    class Keeping(FakeBuilder):
-        def append(self, **parts: Any) -> object | None:
-            loaded.append(parts)
-            return super().append(**parts)
-
-    headers = (("event_id", b"1"), ("odd", b"\xff"))
-    record = Record(key=b"k", value=b"v", headers=headers, timestamp_ms=7, tenant_id="acme", event_id="1")
-    batch = Batch(0, opened_at=0.0, deadline=10.0)
-    batch.add(Call([record], 0, born_at=0.0), [0])
-
-    batch.load(Keeping(100))
-
-    assert loaded == [{"timestamp": 7, "key": b"k", "value": b"v", "headers": list(headers)}]
-
-
 async def test_a_confirmation_without_a_place_is_stored_without_an_offset() -> None:
     async with opened() as bench:
         call = await bench.call("a", "b")
@@ -413,6 +397,20 @@ async def test_one_bad_record_is_refused_and_its_company_stored_in_order() -> No
         assert stored == [b"a", b"b", b"c", b"d"]
 
 
+async def test_what_a_replaced_producer_was_turned_down_goes_out_in_parts_by_the_new_one_at_once() -> None:
+    async with opened(FakeKafka(partitions=2)) as bench:
+        await bench.call(*[f"{n}" for n in range(20)])
+        first = bench.kafka.latest
+        first.settle(0, Lost("x"))
+        await bench.turn()
+
+        first.settle(1, TurnedDown("InvalidRecord"))
+        await bench.turn()
+
+        keys = first.keys[1]
+        assert bench.kafka.latest.keys == [keys[: (len(keys) + 1) // 2]]
+
+
 async def test_the_company_of_a_bad_record_is_stored_even_if_batches_became_smaller_meanwhile() -> None:
     async with opened() as bench:
         call = await bench.call(*[f"{n}" for n in range(12)], value=b"x" * 50)
@@ -435,16 +433,9 @@ async def test_a_batch_that_may_not_be_written_is_not_stored() -> None:
         assert await call == [NotStored("TopicAuthorizationFailed")]
 
 
-async def test_a_batch_that_no_producer_takes_is_not_stored() -> None:
+async def test_a_batch_that_a_producer_does_not_take_is_sent_by_the_next() -> None:
     async with opened() as bench:
-        bench.kafka.latest.not_taken = NotTaken("no such partition", again=False)
-
-        assert await bench.answer("a") == [NotStored("no such partition")]
-
-
-async def test_a_batch_that_the_next_producer_may_take_is_sent_by_it() -> None:
-    async with opened() as bench:
-        bench.kafka.latest.not_taken = NotTaken("ProducerClosed", again=True)
+        bench.kafka.latest.not_taken = NotTaken("the producer is closed")
         call = await bench.call("a")
         bench.kafka.latest.settle(0, Appended(1))
 
@@ -854,11 +845,11 @@ class Whim(FakeProducer):
         super().__init__(kafka)
         self._whims = kafka
 
-    async def send(self, batch: Builder, partition: int, settled: Callable[[Verdict], None], /) -> None:
+    def send(self, batch: Builder, partition: int, settled: Callable[[Verdict], None], /) -> None:
         assert isinstance(batch, FakeBuilder)
         fate = self._whims.draw()
-        if fate in ("not taken", "not taken for ever"):
-            raise NotTaken(fate, again=fate == "not taken")
+        if fate == "not taken":
+            raise NotTaken(fate)
         if fate == "dies":
             self.dead = True
         if b"bad" in b"".join(batch.keys):
@@ -899,7 +890,6 @@ FATES = st.sampled_from(
         "hangs",
         "dies",
         "not taken",
-        "not taken for ever",
     ]
 )
 

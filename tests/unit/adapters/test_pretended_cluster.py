@@ -4,14 +4,17 @@ Such brokers keep what they get and know nothing of replicas, so what is asked o
 """
 
 import asyncio
-from collections.abc import Sequence
+import gc
+import weakref
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from customersignal_ingest.adapters.outbound.kafka.client import AiokafkaProducer, new_batch, reach
+from customersignal_ingest.adapters.outbound.kafka.client import AiokafkaBatch, AiokafkaProducer, new_batch, reach
 from customersignal_ingest.adapters.outbound.kafka.librdkafka.client import (
     Librdkafka,
     careful_settings,
@@ -20,7 +23,7 @@ from customersignal_ingest.adapters.outbound.kafka.librdkafka.client import (
 from customersignal_ingest.adapters.outbound.kafka.librdkafka.delivery import Burst, Call, Line
 from customersignal_ingest.adapters.outbound.kafka.librdkafka.publisher import BATCH_BYTES_MAX
 from customersignal_ingest.adapters.outbound.kafka.options import Options
-from customersignal_ingest.adapters.outbound.kafka.producer import Appended, Verdict
+from customersignal_ingest.adapters.outbound.kafka.producer import Appended, Builder, Lost, NotTaken, Verdict
 from customersignal_ingest.domain.event import Record, StoredRecord
 from customersignal_ingest.domain.partition import partition_for
 from tests.integration.servers.kafka import stored
@@ -94,10 +97,9 @@ async def sent_by_aiokafka(options: Options, records: Sequence[Record]) -> list[
     """Send the records in one batch, and return what is to be read back."""
     producer, verdict = AiokafkaProducer(options), asyncio.get_running_loop().create_future()
     batch = new_batch(options, BATCH_BYTES_MAX)
-    for record in records:
-        batch.append(timestamp=record.timestamp_ms, key=record.key, value=record.value, headers=list(record.headers))
+    assert batch.extend(records) == len(records)
     await producer.start()
-    await producer.send(batch, 0, verdict.set_result)
+    producer.send(batch, 0, verdict.set_result)
     async with asyncio.timeout(TIMEOUT_S):
         said: Verdict = await verdict
     await producer.abandon()
@@ -157,6 +159,92 @@ async def test_a_topic_that_is_missing_is_not_made_by_asking_for_it(cluster: Clu
     await producer.abandon()
 
     assert (partitions, "nobody_made_it" in cluster.topics) == (0, False)
+
+
+@asynccontextmanager
+async def started(options: Options) -> AsyncIterator[AiokafkaProducer]:
+    producer = AiokafkaProducer(options)
+    try:
+        await producer.start()
+        yield producer
+    finally:
+        await producer.abandon()
+
+
+async def turns(count: int) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def verdict_on(producer: AiokafkaProducer, batch: Builder, partition: int) -> Verdict:
+    verdict: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
+    producer.send(batch, partition, verdict.set_result)
+    async with asyncio.timeout(TIMEOUT_S):
+        return await verdict
+
+
+def a_batch(options: Options) -> Builder:
+    batch = new_batch(options, BATCH_BYTES_MAX)
+    batch.extend([a_record("d", number) for number in range(3)])
+    return batch
+
+
+async def test_a_batch_that_comes_while_its_broker_is_asked_is_sent_after_the_answer(cluster: Cluster) -> None:
+    options = cluster.options()
+    async with started(options) as producer:
+        known = producer._producer.client.cluster
+        led: dict[int, list[int]] = {}
+        for partition in range(PARTITIONS):
+            led.setdefault(known.leader_for_partition(TopicPartition(TOPIC, partition)), []).append(partition)
+        one, other, *_ = max(led.values(), key=len)  # There are more partitions than brokers.
+
+        first = asyncio.create_task(verdict_on(producer, a_batch(options), one))
+        await turns(3)  # The request is out, and its answer can't be read yet.
+        second = asyncio.create_task(verdict_on(producer, a_batch(options), other))
+
+        assert isinstance(await first, Appended)
+        assert isinstance(await second, Appended)
+
+
+async def test_one_batch_after_the_other_is_stored_behind_it(cluster: Cluster) -> None:
+    options = cluster.options()
+    async with started(options) as producer:
+        verdicts = [await verdict_on(producer, a_batch(options), 0) for _ in range(3)]
+
+    [first, *_] = offsets = [each.offset for each in verdicts if isinstance(each, Appended)]
+    assert first is not None
+    assert offsets == [first, first + 3, first + 6]
+
+
+async def test_nothing_of_a_batch_is_left_once_it_is_answered(cluster: Cluster) -> None:
+    """Cycles in what holds it would keep its bytes until garbage is looked for."""
+    async with started(cluster.options()) as producer:
+        batch = a_batch(cluster.options())
+        left = weakref.ref(batch)
+        gc.disable()
+        try:
+            await verdict_on(producer, batch, 0)
+            del batch
+            await turns(10)
+            assert left() is None
+        finally:
+            gc.enable()
+
+
+class Broken(AiokafkaBatch):
+    def _build(self) -> bytes:
+        raise RuntimeError("it can't be built")
+
+
+async def test_a_producer_that_fails_to_send_is_dead_and_what_it_had_may_be_stored(cluster: Cluster) -> None:
+    options = cluster.options()
+    async with started(options) as producer:
+        broken = Broken(1000, 0, is_transactional=False)
+        broken.extend([a_record("e", 0)])
+        assert await verdict_on(producer, broken, 0) == Lost("KafkaError")
+        assert producer.is_dead()
+        with pytest.raises(NotTaken):
+            producer.send(a_batch(options), 1, lambda _verdict: None)
 
 
 async def test_an_abandoned_producer_leaves_no_task_behind(cluster: Cluster) -> None:

@@ -57,17 +57,12 @@ class Batch:
     def load(self, builder: Builder) -> "Batch | None":
         """Put the records into the builder; return a batch of those that find no room. The first one always does."""
         self.builder = builder
-        append, loaded = builder.append, 0
+        loaded = 0
         for call, indices in self._shares:
-            records = call.records
-            for index in indices:
-                record = records[index]
-                taken = append(
-                    timestamp=record.timestamp_ms, key=record.key, value=record.value, headers=list(record.headers)
-                )
-                if taken is None:
-                    return self.split(loaded + indices.index(index))
-            loaded += len(indices)
+            taken = builder.extend(map(call.records.__getitem__, indices))
+            loaded += taken
+            if taken < len(indices):
+                return self.split(loaded)
         return None
 
     def take_along(self, other: "Batch") -> None:

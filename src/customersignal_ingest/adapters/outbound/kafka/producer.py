@@ -1,8 +1,10 @@
 """The seam between our group commit and a Kafka client: what we ask of a producer, and what it may answer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
+
+from customersignal_ingest.domain.event import Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,22 +39,18 @@ Verdict = Appended | TurnedDown | Denied | Lost
 
 
 class NotTaken(Exception):
-    """The producer did not take the batch: nothing of it was or will be sent.
+    """The producer did not take the batch: nothing of it was or will be sent by it. Another one may take it."""
 
-    `again` tells whether another producer may do better.
-    """
-
-    def __init__(self, reason: str, *, again: bool) -> None:
+    def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
-        self.again = again
 
 
 class Builder(Protocol):
     """Records in the bytes of one Kafka batch."""
 
-    def append(self, *, timestamp: int, key: bytes, value: bytes, headers: list[tuple[str, bytes]]) -> object | None:
-        """Add a record, or return `None` if there is no room; the first one is always taken."""
+    def extend(self, records: Iterable[Record], /) -> int:
+        """Add records until one finds no room, and return how many were added; the first one of all always is."""
         ...
 
     def size(self) -> int:
@@ -67,7 +65,7 @@ class Producer(Protocol):
         """Connect and learn the topic's partitions; raises `Unavailable`. May hang: the caller cancels it."""
         ...
 
-    async def send(self, batch: Builder, partition: int, settled: Callable[[Verdict], None], /) -> None:
+    def send(self, batch: Builder, partition: int, settled: Callable[[Verdict], None], /) -> None:
         """Take the batch, or raise `NotTaken`; `settled` is called once, later, or never if the producer dies.
 
         One batch a partition at a time: the next only once the verdict on the last is there.

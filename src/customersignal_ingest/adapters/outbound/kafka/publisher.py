@@ -228,8 +228,7 @@ class KafkaPublisher:
         if generation is None:
             return  # Every lane is due again once a producer is in service.
         batches = [batch for lane in due if (batch := self._next(lane, generation)) is not None]
-        if batches:
-            self._start(self._hand_over(generation, batches))
+        self._hand_over(generation, batches)
 
     def _next(self, lane: Lane, generation: Generation) -> Batch | None:
         """Load what is to go out now, if anything may."""
@@ -253,11 +252,11 @@ class KafkaPublisher:
         # Without a leader it stays here, where it is certain that nobody has it; `tick` looks again.
         return generation.producer.has_leader(lane.partition)
 
-    async def _hand_over(self, generation: Generation, batches: Sequence[Batch]) -> None:
+    def _hand_over(self, generation: Generation, batches: Sequence[Batch]) -> None:
         for batch in batches:
             settled = partial(self._judge, generation, batch)
             try:
-                await generation.producer.send(batch.builder, batch.partition, settled)
+                generation.producer.send(batch.builder, batch.partition, settled)
             except NotTaken as error:
                 self._not_taken(generation, batch, error)
             except Exception as error:
@@ -266,16 +265,8 @@ class KafkaPublisher:
 
     def _not_taken(self, generation: Generation, batch: Batch, error: NotTaken) -> None:
         generation.out.discard(batch)
-        if batch.settled:
-            generation.doubtful -= 1
-            return
-        if error.again:
-            self._lanes[batch.partition].put_back([batch])
-            self._generations.retire(generation, error.reason)
-            self._make_due(self._lanes[batch.partition])
-        else:
-            self._free(batch)
-            self._answer(batch.settle(NotStored(error.reason)))
+        self._put_back([batch])
+        self._generations.retire(generation, error.reason)
 
     # Verdicts come back.
 
@@ -307,13 +298,19 @@ class KafkaPublisher:
         if batch.records == 1:
             self._answer(batch.settle(Refused(f"the broker does not take it: {reason}")))
         else:
-            self._lanes[batch.partition].put_back(batch.halves())
+            self._put_back(batch.halves())
 
     def _free(self, batch: Batch) -> None:
         lane = self._lanes[batch.partition]
         if lane.out is batch:
             lane.out = None
-            self._make_due(lane)
+            if lane.waiting:
+                self._make_due(lane)
+
+    def _put_back(self, batches: Sequence[Batch]) -> None:
+        lane = self._lanes[batches[0].partition]
+        lane.put_back(batches)
+        self._make_due(lane)
 
     def _lose(self, batch: Batch, cause: str) -> None:
         self._confirmations.failed_at = self._clock()
