@@ -159,6 +159,26 @@ AIOKAFKA = (
         tests=(f"{KAFKA_CLIENT}::test_a_batch_that_the_broker_knew_is_confirmed_without_an_offset",),
     ),
     Mutant(
+        name="memory-given-back",
+        bug="The memory of each request is given back to the system, and zeroed anew for the next one.",
+        file="adapters/outbound/kafka/client.py",
+        old="    bytes(MEMORY_KEPT)\n",
+        new="    bytes(0)\n",
+        tests=(f"{KAFKA_CLIENT}::test_the_memory_of_a_request_is_kept_for_the_next",),
+    ),
+    Mutant(
+        name="garbage-of-requests",
+        bug="What was sent stays in a cycle with what sent it, until garbage is looked for.",
+        file="adapters/outbound/kafka/client.py",
+        old="        return super().build(_in_one_piece(version))\n",
+        new="""\
+        built = super().build(_in_one_piece(version))
+        built.itself = built
+        return built
+""",
+        tests=(f"{PRETENDED}::test_nothing_of_a_batch_is_left_once_it_is_answered",),
+    ),
+    Mutant(
         name="sender-sleeps-on",
         bug="What waits for a broker that is being asked is not sent after its answer, unless something else comes.",
         file="adapters/outbound/kafka/client.py",

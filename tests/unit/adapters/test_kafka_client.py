@@ -194,16 +194,15 @@ async def test_a_request_that_is_encoded_in_one_piece_is_what_aiokafka_makes_of_
 
 
 MEMORY = """
-import resource, sys
+import resource
 from customersignal_ingest.adapters.outbound.kafka.client import keep_memory
 
 def use():
-    first = bytearray(300_000)
+    first = bytearray(1_000_000)
     second = bytes(first)
     return second + b"more"
 
-if sys.argv[1:]:
-    keep_memory()
+keep_memory()
 use()
 before = resource.getrusage(0).ru_minflt
 for _ in range(100):
@@ -214,14 +213,10 @@ print(resource.getrusage(0).ru_minflt - before)
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="others keep or give back what they like")
 def test_the_memory_of_a_request_is_kept_for_the_next() -> None:
-    """In processes of their own: what was freed before has taught the allocator already."""
-    faults = [
-        int(subprocess.run([sys.executable, "-c", MEMORY, *how], check=True, capture_output=True).stdout)
-        for how in ([], ["keep"])
-    ]
+    """In a process of its own: what was freed before has taught the allocator already."""
+    faults = subprocess.run([sys.executable, "-c", MEMORY], check=True, capture_output=True).stdout
 
-    assert faults[0] > 10_000
-    assert faults[1] < 100
+    assert int(faults) < 1000  # One for each page would be 73 000.
 
 
 def a_record(number: int, *, value_bytes: int = 400) -> Record:

@@ -216,17 +216,28 @@ async def test_one_batch_after_the_other_is_stored_behind_it(cluster: Cluster) -
     assert offsets == [first, first + 3, first + 6]
 
 
+class Watched(AiokafkaBatch):
+    """Knows whether its bytes are still somewhere."""
+
+    class Bytes(bytearray):
+        pass
+
+    def _build(self) -> bytearray:
+        built = self.Bytes(super()._build())
+        self.left = weakref.ref(built)
+        return built
+
+
 async def test_nothing_of_a_batch_is_left_once_it_is_answered(cluster: Cluster) -> None:
     """Cycles in what holds it would keep its bytes until garbage is looked for."""
+    batch = Watched(1000, 0, is_transactional=False)
+    batch.extend([a_record("f", 0)])
     async with started(cluster.options()) as producer:
-        batch = a_batch(cluster.options())
-        left = weakref.ref(batch)
         gc.disable()
         try:
-            await verdict_on(producer, batch, 0)
-            del batch
+            assert isinstance(await verdict_on(producer, batch, 0), Appended)
             await turns(10)
-            assert left() is None
+            assert batch.left() is None
         finally:
             gc.enable()
 
