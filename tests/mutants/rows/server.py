@@ -112,6 +112,14 @@ ALL_CONNECTIONS = (
         ),
     ),
     Mutant(
+        name="any-host",
+        bug="A host may be any text, with a path or a script within.",
+        file="adapters/inbound/http/guard.py",
+        old="    if not _HOST.fullmatch(host):\n",
+        new="    if not _PLAIN.fullmatch(host):\n",
+        tests=(f"{HTTP}/test_guard.py::test_no_host_or_two_or_a_strange_one_is_400",),
+    ),
+    Mutant(
         name="metrics-by-path",
         bug="Each path that anybody asks for gets a time series of its own.",
         file="adapters/inbound/http/edge.py",

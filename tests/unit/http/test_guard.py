@@ -54,7 +54,15 @@ async def test_an_ambiguous_request_is_400_and_the_connection_ends(
     assert is_refused(service, await send(service, *headers), 400, "INVALID_REQUEST")
 
 
-@pytest.mark.parametrize("hosts", [(), ("",), ("a", "b"), ("a", "a"), ("a\x01",)])
+@pytest.mark.parametrize("host", ["a", "a.b-c_d.", "127.0.0.1:8080", "[::1]", "[::ffff:1.2.3.4]:80", "a:", "%C3%A9"])
+async def test_a_name_or_an_address_with_a_port_or_without_is_a_host(service: Service, host: str) -> None:
+    assert (await send(service, hosts=(host,))).status == 202
+
+
+STRANGE = ["a\x01", "a b", "a/b", "a\tb", "<script>", "a:b", "a:80:80", "user@a", "[::1", "[g]", "a?", "a#", ":80", "ä"]
+
+
+@pytest.mark.parametrize("hosts", [(), ("",), ("a", "b"), ("a", "a"), *((host,) for host in STRANGE)])
 async def test_no_host_or_two_or_a_strange_one_is_400(service: Service, hosts: tuple[str, ...]) -> None:
     assert is_refused(service, await send(service, hosts=hosts), 400, "INVALID_REQUEST")
 

@@ -44,6 +44,8 @@ _READ = {
 # HTTP/2 and 3 are what another server may speak that our app runs under.
 _VERSIONS = frozenset({"1.0", "1.1", "2", "3"})
 _PLAIN = re.compile(r"[\x20-\x7e]*")
+# RFC 3986, 3.2.2: a name or an address, and a port.
+_HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]+)(?::[0-9]*)?")
 _LENGTH = re.compile(r"[0-9]{1,18}")
 
 
@@ -77,8 +79,11 @@ def refuse_ambiguous(scope: Scope, headers: dict[str, str], repeated: set[str], 
         raise _ambiguous("the version of HTTP is not 1.0 or 1.1")
     for name in sorted(repeated & _COUNT):
         raise _ambiguous(f"the header {name} is there twice")
-    if not headers.get("host"):  # Some servers put an empty one in place of none.
+    host = headers.get("host")
+    if not host:  # Some servers put an empty one in place of none.
         raise _ambiguous("the header host is missing")
+    if not _HOST.fullmatch(host):
+        raise _ambiguous("the header host is no host")
     for name, value in headers.items():
         if name in _COUNT and not _PLAIN.fullmatch(value):
             raise _ambiguous(f"the header {name} has characters that are not printable ASCII")
