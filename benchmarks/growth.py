@@ -24,6 +24,9 @@ NEAR = 1.5
 LOOKUPS_S = 1000
 """So many API keys a second are looked up at least, so that a warm-up knows all of them."""
 
+IN_FLIGHT = 8_000
+"""Events of one tenant; by default it may have 10 000, and what is refused beyond is no measure of anything."""
+
 Points = Sequence[tuple[float, Measured]]
 
 
@@ -56,6 +59,11 @@ def sized(values: Sequence[int], load: Callable[[int], Load]) -> Callable[[Stage
                 yield value, running.measure(wanted.for_seconds(settings.seconds))
 
     return points
+
+
+def in_batches_of(events: int) -> Load:
+    """Return the load of batches, on no more connections than may have all of their events in flight for one tenant."""
+    return replace(BATCH_LOAD, batch=events, connections=min(BATCH_LOAD.connections, IN_FLIGHT // events))
 
 
 def parted(load: Load) -> Callable[[Stage, Settings], Iterator[Any]]:
@@ -133,8 +141,8 @@ def scaled(points: Points) -> str:
 SWEEPS = (
     Sweep(
         name="batch-size",
-        grows="events a batch, 16 connections",
-        points=sized((1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000), lambda n: replace(BATCH_LOAD, batch=n)),
+        grows="events a batch, up to 16 connections",
+        points=sized((1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000), in_batches_of),
         verdict=flat(least=50),
     ),
     Sweep(
