@@ -13,17 +13,16 @@ import os
 import re
 import sys
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Mapping, MutableMapping
 from contextlib import suppress
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any, Literal
 
 import msgspec
 import structlog
 
+from customersignal_ingest.domain.event import rfc3339
 from customersignal_ingest.version import __version__
 
 QUEUE_LINES_MAX = 10_000
@@ -158,23 +157,13 @@ class _Stamp:
 
     def __call__(self, logger: object, method: str, event: Event) -> Event:
         line = {
-            "timestamp": _moment(time.time_ns() // 1000),
+            "timestamp": rfc3339(datetime.now(UTC)),
             "level": "warning" if method == "warn" else method,
             "message": event.pop("event", ""),
             **event,
             **self._constant,
         }
         return structlog.processors.format_exc_info(logger, method, line) if "exc_info" in line else line
-
-
-def _moment(unix_us: int) -> str:
-    unix_s, rest_us = divmod(unix_us, 1_000_000)
-    return f"{_second(unix_s)}.{rest_us:06}Z"
-
-
-@lru_cache(maxsize=1)  # All lines of a second share it.
-def _second(unix_s: int) -> str:
-    return f"{datetime.fromtimestamp(unix_s, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 class _Console:

@@ -85,6 +85,7 @@ def parse_event(
         return flaw.rejected
     except _Broken as broken:
         return broken.rejected
+    # The project is the key's, or the event's if the key has none.
     project_id, key = tenant.project_id or fields.project_id, fields.idempotency_key
     return IngestEvent(
         event_id=new_id(received_at) if key is None else derived_id(tenant.tenant_id, project_id, key),
@@ -195,13 +196,13 @@ def _properties(values: dict[str, Any], sent: dict[str, bytes]) -> bytes:
 
 
 def _project(values: dict[str, Any], tenant: Tenant) -> str | None:
-    """The tenant is the key's, always; the project is the key's, or the event's if the key has none."""
+    """Return the project that the event names: tenant and project must be the key's, where it has one."""
     if _text(values, "tenant_id") not in (None, tenant.tenant_id):
         raise _Broken(Reason.TENANT_MISMATCH, "tenant_id is not the tenant of the API key", "tenant_id")
     project_id = _text(values, "project_id")
     if tenant.project_id is not None and project_id not in (None, tenant.project_id):
         raise _Broken(Reason.PROJECT_MISMATCH, "project_id is not the project of the API key", "project_id")
-    return tenant.project_id or project_id
+    return project_id
 
 
 def _idempotency_key(values: dict[str, Any], beside: str | None) -> str | None:

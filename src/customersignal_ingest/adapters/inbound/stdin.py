@@ -57,7 +57,7 @@ async def send_lines(
         told = [Answer(number=n, result=result) for (n, _), result in zip(step, receipt.results, strict=True)]
         for answer in told:
             write(answer)
-        tally.update(type(answer.result.outcome) for answer in told)
+        tally.update(receipt.tally)
         read(size_bytes)
     stored, rejected = tally[Stored], tally[Rejected] + tally[Refused]
     return Totals(stored=stored, rejected=rejected, failed=tally.total() - stored - rejected)

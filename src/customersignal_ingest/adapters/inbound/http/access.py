@@ -69,8 +69,6 @@ def _fields(exchange: Exchange, method: str) -> dict[str, object]:
     }
     if exchange.code is not None:
         fields["error.type"] = exchange.code.value
-    if exchange.reason is not None:
-        fields["error.reason"] = exchange.reason
     if exchange.tenant is not None:
         _add_events(fields, exchange.tenant, exchange.receipt)
         if traceparent := traceparent_of(exchange.headers):
@@ -89,3 +87,13 @@ def _add_events(fields: dict[str, object], tenant: Tenant, receipt: Receipt | No
     fields["events.unknown"] = number(Unknown, 0)
     if tenant.project_id is not None:
         fields["project_id"] = tenant.project_id
+    if receipt is not None and receipt.tally[Stored] < len(receipt.results) and (reason := _first_reason(receipt)):
+        fields["error.reason"] = reason
+
+
+def _first_reason(receipt: Receipt) -> str | None:
+    for result in receipt.results:
+        match result.outcome:
+            case Refused(reason) | NotStored(reason) | Unknown(reason):
+                return reason[: answers.REASON_MAX]
+    return None

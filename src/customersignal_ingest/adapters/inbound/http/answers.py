@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Literal
 
 import msgspec
@@ -115,7 +116,7 @@ class _Accepted(msgspec.Struct):
 
 
 _to_json = msgspec.json.Encoder().encode
-_JSON, _JSON_ENCODED = {"content-type": "application/json"}, (b"content-type", b"application/json")
+_JSON = {"content-type": "application/json"}
 
 
 def single(receipt: Receipt, /, *, event_bytes_max: int) -> Answer:
@@ -221,14 +222,16 @@ def empty(headers: Mapping[str, str], /) -> Answer:
 
 async def send(answer: Answer, to: Send, /) -> None:
     """Send the answer."""
-    if answer.headers is _JSON:
-        headers = [_JSON_ENCODED]
-    else:
-        headers = [(name.encode(), value.encode("latin-1")) for name, value in answer.headers.items()]
+    headers = [_encoded(*header) for header in answer.headers.items()]
     if answer.status != 204:
         headers.append((b"content-length", b"%d" % len(answer.body)))
     await to({"type": "http.response.start", "status": answer.status, "headers": headers})
     await to({"type": "http.response.body", "body": answer.body})
+
+
+@lru_cache(maxsize=64)  # There are a few dozen, none with anything of a client's.
+def _encoded(name: str, value: str) -> tuple[bytes, bytes]:
+    return name.encode(), value.encode("latin-1")
 
 
 def _as_rfc9457(problem: Problem, meaning: Meaning, message: str, request_id: str) -> dict[str, object]:

@@ -12,7 +12,7 @@ from customersignal_ingest.adapters.inbound.http.problem import Code, Problem
 from customersignal_ingest.domain.errors import Unavailable
 from customersignal_ingest.domain.flaws import Flaw
 from customersignal_ingest.domain.key import Tenant
-from customersignal_ingest.domain.outcome import NotStored, Reason, Receipt, Refused, Rejected, Stored, Unknown
+from customersignal_ingest.domain.outcome import Reason, Receipt, Rejected
 from customersignal_ingest.domain.rules import Payload
 from customersignal_ingest.domain.strict_json import read_slices
 from customersignal_ingest.ingest import Authenticate, Ingest
@@ -102,8 +102,6 @@ class EventRoutes:
         traceparent = asked.traceparent_of(exchange.headers)
         receipt = await self._ingest(tenant, payloads, idempotency_key=idempotency_key, traceparent=traceparent)
         exchange.receipt = receipt
-        if receipt.tally[Stored] < len(payloads):
-            exchange.reason = _first_reason(receipt)
         return receipt
 
 
@@ -170,11 +168,3 @@ def _no_batch(rejected: Rejected) -> Problem:
     other = f"; a single event goes to {SINGLE}" if code is Code.INVALID_REQUEST else ""
     details = {} if rejected.field is None else {"field": rejected.field}
     return Problem(code, rejected.message + other, details=details)
-
-
-def _first_reason(receipt: Receipt) -> str | None:
-    for result in receipt.results:
-        match result.outcome:
-            case Refused(reason) | NotStored(reason) | Unknown(reason):
-                return reason[: answers.REASON_MAX]
-    return None

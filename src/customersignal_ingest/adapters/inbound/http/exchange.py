@@ -19,8 +19,7 @@ class Exchange:
     """A request and what became of it so far.
 
     `headers` has those that this service reads, by lower-case name. `size_bytes` counts the body
-    as sent, `receipt` has what became of the events; `reason` is why the first event that the store did not
-    confirm was not stored. `close` ends the connection with the answer.
+    as sent, `receipt` has what became of the events. `close` ends the connection with the answer.
     """
 
     method: str
@@ -31,7 +30,6 @@ class Exchange:
     http1: bool = True
     tenant: Tenant | None = None
     receipt: Receipt | None = field(default=None, repr=False)
-    reason: str | None = None
     size_bytes: int = 0
     status: int = 0
     code: Code | None = None
