@@ -1,6 +1,7 @@
 """The librdkafka publisher over lines that do what each test says; and a line over no broker and a pretended one."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -498,6 +499,30 @@ async def test_a_line_reports_every_record_and_leaves_nothing_behind() -> None:
     stored = [entry[:2] for burst in told.bursts for entry in burst.stored]
     assert sorted(index for _, index in stored) == [0, 1, 2]
     assert line.out == 0
+
+
+async def test_while_nothing_is_confirmed_a_line_looks_where_partitions_are_led() -> None:
+    """librdkafka by itself would ask once a second, for which a partition has a leader again and gets nothing."""
+    told, asked = Listener(), [0]
+
+    def count(statistics: str) -> None:
+        brokers = json.loads(statistics)["brokers"].values()
+        asked.append(sum(broker["req"].get("Metadata", 0) for broker in brokers))
+
+    slow = {"test.mock.num.brokers": 1, "test.mock.broker.rtt": 500, "log_level": 0, "linger.ms": 5}
+    line = PolledLine(
+        "events_raw", slow | {"bootstrap.servers": "nobody:1", "statistics.interval.ms": 50, "stats_cb": count}, told
+    )
+    line.send(records("a"), 0)
+    await told.until(1)
+    line.send(records("b"), 0)
+    before = asked[-1]
+    await told.until(2)
+    line.end()
+    async with asyncio.timeout(20):
+        await line.ended()
+
+    assert asked[-1] >= before + 2
 
 
 async def test_a_line_without_a_broker_withdraws_what_it_has_when_it_ends() -> None:

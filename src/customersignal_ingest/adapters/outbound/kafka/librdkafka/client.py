@@ -5,6 +5,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -28,6 +29,7 @@ from customersignal_ingest.domain.errors import ConfigurationError, Unavailable
 POLL_S = 0.1  # Above 0.2 confluent-kafka waits for the whole time, whatever was reported.
 MEET_S = 1.0
 WITHDRAW_S = 0.5
+LOOK_S = 0.2  # librdkafka looks for the leader of a partition that has none but once a second.
 LINGER_MS = 5  # In place of 0, with which the sending thread takes the records of one call one by one.
 RETRY_BACKOFF_MS = 250
 RECONNECT_MS = 300
@@ -185,6 +187,7 @@ class PolledLine:
         self._loop = asyncio.get_running_loop()
         self._burst = Burst()
         self._dead, self._lonely, self._ending = "", False, False
+        self._look_at = time.monotonic() + LOOK_S
         self._over = asyncio.Event()
         self.out = 0
         try:
@@ -236,6 +239,7 @@ class PolledLine:
             while not self._ending:
                 self._producer.poll(POLL_S)
                 self._hand_over()
+                self._look_for_leaders()
             self._withdraw()
         except Exception:
             log.exception("the thread that polls librdkafka died")
@@ -250,6 +254,16 @@ class PolledLine:
             self._producer.list_topics(self._topic, timeout=MEET_S)
         except KafkaException as error:
             log.warning("librdkafka finds no broker yet: %s", error.args[0].name())
+
+    def _look_for_leaders(self) -> None:
+        """Ask where the partitions are led while nothing comes of what is out; waits for no answer."""
+        now = time.monotonic()
+        if not len(self._producer):
+            self._look_at = now + LOOK_S
+        elif now >= self._look_at:
+            self._look_at = now + LOOK_S
+            with suppress(KafkaException):  # That there was no answer yet.
+                self._producer.list_topics(self._topic, timeout=0)
 
     def _withdraw(self) -> None:
         self._producer.purge(blocking=False)
@@ -285,6 +299,7 @@ class PolledLine:
     def _hand_over(self) -> None:
         if self._burst:
             burst, self._burst = self._burst, Burst()
+            self._look_at = time.monotonic() + LOOK_S
             self._tell(self._receive, burst)
 
     def _tell(self, what: Any, *arguments: Any) -> None:
