@@ -35,3 +35,11 @@ def pytest_runtest_makereport(
         report.outcome = "failed"
         report.longrepr = f"{report.longrepr[2]} (with CI=true nothing is skipped)"
     return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show what tests that measure have seen, whether it was good enough or not."""
+    for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed"):
+        for name, seen in report.user_properties:
+            if name == "seen":
+                terminalreporter.write_line(f"{report.nodeid.rpartition('::')[2]}: {seen}")
