@@ -144,6 +144,19 @@ def test_slow_clients_by_the_thousand_keep_nobody_from_being_served(service: Ser
     until(lambda: psutil.Process(service.process.pid).num_fds() < 100)
 
 
+def test_clients_wait_where_no_more_files_may_be_opened_and_the_log_says_so_in_a_line(service: Service) -> None:
+    pid, said = service.process.pid, service.folder / "out.txt"
+    limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (psutil.Process(pid).num_fds(), limits[1]))
+    with connect(service) as client:
+        client.sendall(LIVE)
+        until(lambda: "clients have to wait until they can connect: Too many open files" in said.read_text())
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+
+        assert status(one_answer(client)) == 200
+    assert "Traceback" not in said.read_text() + (service.folder / "err.txt").read_text()
+
+
 def test_sigterm_ends_idle_connections_and_answers_who_is_in_the_middle(service: Service, key: str) -> None:
     idle, halfway = connect(service), connect(service)
     with idle, halfway:

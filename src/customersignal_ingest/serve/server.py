@@ -2,9 +2,11 @@
 
 import asyncio
 import gc
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 
@@ -21,6 +23,8 @@ CLOSE_MARGIN_S = 3.5
 # What is in flight is no garbage, and what has been answered goes without the collector, which is for cycles
 # alone: a look after every 700 new objects, which is Python's own choice, goes through all that is in flight.
 GARBAGE_THRESHOLDS = (50_000, 20, 20)
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +65,7 @@ class _Server:
         )
 
     async def life(self) -> int:
+        asyncio.get_running_loop().set_exception_handler(_report)
         stop = Stop(on_asked=self._watchdog.start)
         try:
             await self._live(stop)
@@ -116,6 +121,15 @@ class _Server:
             self._watchdog.exit_code = 0
         else:
             self._log.error("requests were cut", **{"events.in_flight": container.admission().events})
+
+
+def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Say in a line what the system lacks to accept a client; asyncio, which tries again, would show where it noticed."""
+    error = context.get("exception")
+    if isinstance(error, OSError) and "socket" in context:
+        log.error("clients have to wait until they can connect: %s", error.strerror)
+    else:
+        loop.default_exception_handler(context)
 
 
 async def _until_asked(stop: Stop, transports: Sequence[Transport]) -> None:
