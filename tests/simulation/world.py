@@ -296,7 +296,7 @@ class World:
             self.journal.complain(f"{in_flight} events in flight")
 
     def _in_flight(self) -> int:
-        """Return how many events were handed over for requests that are not over: of some we have not heard that yet."""
+        """Return how many events were handed over for requests that are not over, which we hear a moment later."""
         return sum(not self._handlers[request.began][0].done() for request in self._handed_over_marks.values())
 
     # The rules.

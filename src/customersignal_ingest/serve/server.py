@@ -124,7 +124,7 @@ class _Server:
 
 
 def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Say in a line what the system lacks to accept a client; asyncio, which tries again, would show where it noticed."""
+    """Say in a line why no client can connect; asyncio, which tries again, would show where it noticed."""
     error = context.get("exception")
     if isinstance(error, OSError) and "socket" in context:
         log.error("clients have to wait until they can connect: %s", error.strerror)
