@@ -132,7 +132,9 @@ _KNOWN = tuple(variable(name) for name in Settings.model_fields) + tuple(f"{vari
 
 def _masked(url: str) -> str:
     """Return the URL without its password and what else may be secret in it."""
-    scheme, _, rest = url.partition("://")
+    scheme, separator, rest = url.partition("://")
+    if not separator and "@" in url:  # No URL that anything could read, so what of it is a password is open.
+        return "***"
     authority, _, _ = rest.partition("/")
     user, at, _ = authority.rpartition("@")
     if "@" in rest[len(authority) :]:  # After a bare / or ? in a password its rest stands here.

@@ -53,7 +53,8 @@ def schemes(group: Group, /) -> tuple[str, ...]:
 def url_parameters(url: str, known: Mapping[str, Callable[[str], Any]], /) -> dict[str, Any]:
     """Return the query parameters of the URL, each read by its own function.
 
-    Raises `ConfigurationError` for one that is not known, is there twice, or can't be read.
+    Raises `ConfigurationError` for one that is not known, is there twice, or can't be read, which is a
+    `ValueError` of its function, best an `Expected`.
     """
     found: dict[str, Any] = {}
     for name, value in parse_qsl(_query(url), keep_blank_values=True):
@@ -64,8 +65,40 @@ def url_parameters(url: str, known: Mapping[str, Callable[[str], Any]], /) -> di
         try:
             found[name] = known[name](value)
         except ValueError as error:
-            raise ConfigurationError(f"URL parameter {name!r} has a value that can't be read") from error
+            # Other errors may repeat the value, which may be a password in the wrong place.
+            flaw = error if isinstance(error, Expected) else "its value can't be read"
+            raise ConfigurationError(f"URL parameter {name!r}: {flaw}") from error
     return found
+
+
+class Expected(ValueError):
+    """Says what the value of a URL parameter should have been, and nothing of what it is."""
+
+    def __init__(self, what: str) -> None:
+        """`what` goes on after "expected"."""
+        super().__init__(f"expected {what}")
+
+
+def whole_number(least: int, most: int, /) -> Callable[[str], int]:
+    """Return a reader of URL parameters that are such a number."""
+
+    def read(text: str) -> int:
+        if not (text.isascii() and text.isdigit() and least <= int(text) <= most):
+            raise Expected(f"a whole number from {least} to {most}")
+        return int(text)
+
+    return read
+
+
+def one_of(*words: str) -> Callable[[str], str]:
+    """Return a reader of URL parameters that are one of these words."""
+
+    def read(text: str) -> str:
+        if text not in words:
+            raise Expected(f"one of {', '.join(words)}")
+        return text
+
+    return read
 
 
 def _query(url: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from customersignal_ingest.domain.errors import ConfigurationError
@@ -42,9 +42,9 @@ def _one_or_two(text: str) -> str:
     return text
 
 
-def _url(text: str) -> str:
+def _url(text: str, info: ValidationInfo) -> str:
     if ":" not in text or not text.isprintable() or " " in text:
-        raise ValueError("expected a URL, as in kafka://host:9092/events_raw, sqlite:///data/events.db or memory:")
+        raise ValueError(f"expected a URL, as in {_EXAMPLES[str(info.field_name)]}")
     return text
 
 
@@ -57,7 +57,12 @@ def _split(origins: object) -> object:
 def _exact(origins: tuple[str, ...]) -> tuple[str, ...]:
     for origin in origins:
         parts = urlsplit(origin)
-        if parts.scheme not in ("http", "https") or not parts.hostname or f"{parts.scheme}://{parts.netloc}" != origin:
+        if (
+            "*" in origin
+            or parts.scheme not in ("http", "https")
+            or not parts.hostname
+            or f"{parts.scheme}://{parts.netloc}" != origin
+        ):
             raise ValueError("expected exact origins with commas between them, as in https://shop.example")
     return origins
 

@@ -8,15 +8,15 @@ from hypothesis import strategies as st
 
 from customersignal_ingest.adapters.outbound.memory import MemoryKeys, MemoryPublisher
 from customersignal_ingest.domain.errors import ConfigurationError
-from customersignal_ingest.registry import AdapterSettings, nearest, open_url, schemes, url_parameters
+from customersignal_ingest.registry import AdapterSettings, Group, nearest, open_url, schemes, url_parameters
 
 SETTINGS = AdapterSettings()
 KNOWN = {"linger_ms": int, "acks": str, "insync_min": int}
 
 
-def refusal(url: str) -> str:
+def refusal(url: str, group: Group = "publishers") -> str:
     with pytest.raises(ConfigurationError) as refused:
-        open_url("publishers", url, settings=SETTINGS)
+        open_url(group, url, settings=SETTINGS)
     return str(refused.value)
 
 
@@ -92,6 +92,13 @@ def test_a_parameter_must_not_be_there_twice() -> None:
 @pytest.mark.parametrize("value", ["five", "", "5x", "1.5"])
 def test_a_value_that_can_not_be_read_is_refused(value: str) -> None:
     assert "linger_ms" in parameter_refusal(f"kafka://h/t?linger_ms={value}")
+
+
+def test_of_a_value_that_can_not_be_read_it_is_said_what_was_expected() -> None:
+    assert refusal("kafka://h/t?linger_ms=-1").endswith("'linger_ms': expected a whole number from 0 to 1000")
+    assert refusal("kafka://h/t?compression=lzo").endswith("expected one of none, gzip, lz4, zstd")
+    assert refusal("sqlite:///e.db?journal=wall").endswith("'journal': expected one of wal, truncate")
+    assert refusal("postgresql://h/d?pool_size=0", "key_repositories").endswith("a whole number from 1 to 100")
 
 
 def test_a_value_that_can_not_be_read_is_not_repeated() -> None:

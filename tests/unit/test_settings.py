@@ -232,9 +232,16 @@ def test_a_body_that_no_tenant_could_have_admitted_lowers_the_limits() -> None:
     assert set(settings.lowered) == {"encoded_bytes_max", "body_bytes_max", "event_bytes_max"}
 
 
-@pytest.mark.parametrize("origin", ["*", "shop.example", "https://shop.example/", "https://shop.example/a", "null"])
+@pytest.mark.parametrize(
+    "origin", ["*", "https://*.shop.example", "shop.example", "https://shop.example/", "https://shop.example/a", "null"]
+)
 def test_an_origin_that_is_not_exact_is_refused(origin: str) -> None:
     assert "expected exact origins" in refusal(CORS_ORIGINS=origin)
+
+
+def test_a_url_that_is_none_is_shown_one_that_this_setting_takes() -> None:
+    assert "as in postgresql://user:password@host/database" in refusal(KEYS_URL="postgres")
+    assert "as in kafka://host:9092/events_raw" in refusal(PUBLISHER_URL="kafka")
 
 
 def test_origins_are_given_with_commas_between_them() -> None:
@@ -250,6 +257,9 @@ def test_origins_are_given_with_commas_between_them() -> None:
         ("KAFKA_SASL_PASSWORD", "hush", "***"),
         ("KEYS_URL", "postgresql://ada:hush@db/keys", "postgresql://ada:***@db/keys"),
         ("KEYS_URL", "postgresql://ada:hu/sh@db/keys", "postgresql://***"),
+        ("KEYS_URL", "postgresql:ada:hush@db/keys", "***"),
+        ("KEYS_URL", "//ada:hush@db/keys", "***"),
+        ("PUBLISHER_URL", "ada:hush@kafka:9092/events_raw", "***"),
         ("KEYS_URL", "postgresql://ada@db/keys?password=hush&a=1", "postgresql://ada@db/keys?password=***&a=1"),
         ("PUBLISHER_URL", "sqlite:///data/events.db?partitions=2", "sqlite:///data/events.db?partitions=2"),
         ("PUBLISHER_URL", "memory:", "memory:"),

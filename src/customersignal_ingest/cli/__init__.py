@@ -70,8 +70,12 @@ def _explain(error: Exception, *, debug: bool) -> None:
         import traceback
 
         traceback.print_exc()
-    known = isinstance(error, IngestError)
-    reason = str(error) if known else f"a bug: {type(error).__name__}: {error} (--debug shows where)"
+    if isinstance(error, IngestError):
+        reason = str(error)
+    elif isinstance(error, OSError):  # A file, a disk, a network: something outside of us.
+        reason = f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error)
+    else:
+        reason = f"a bug: {type(error).__name__}: {error} (--debug shows where)"
     click.echo(f"cs-ingest: {' '.join(reason.split())}", err=True)
 
 

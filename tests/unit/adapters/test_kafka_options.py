@@ -85,6 +85,40 @@ def test_wrong_secrets_stop_the_start(secrets: dict[str, str]) -> None:
         read("kafka://h/t", **secrets)
 
 
+@pytest.mark.parametrize(
+    ("secrets", "said"),
+    [
+        ({"kafka_security_protocol": "TLS"}, "CS_INGEST_KAFKA_SECURITY_PROTOCOL is one of PLAINTEXT, SSL"),
+        ({"kafka_sasl_mechanism": "GSSAPI"}, "CS_INGEST_KAFKA_SASL_MECHANISM is one of PLAIN"),
+        (
+            {"kafka_security_protocol": "SASL_SSL"},
+            "needs CS_INGEST_KAFKA_SASL_USERNAME and CS_INGEST_KAFKA_SASL_PASSWORD",
+        ),
+        ({"kafka_ssl_keyfile": "key.pem"}, "CS_INGEST_KAFKA_SSL_KEYFILE needs CS_INGEST_KAFKA_SSL_CERTFILE"),
+    ],
+)
+def test_a_wrong_setting_is_called_by_the_name_that_an_operator_gave_it(secrets: dict[str, str], said: str) -> None:
+    with pytest.raises(ConfigurationError, match=said):
+        read("kafka://h/t", **secrets)
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({"kafka_ssl_cafile": "/nowhere/ca.pem"}, "CS_INGEST_KAFKA_SSL_CAFILE can't be read: No such file"),
+        (
+            {"kafka_ssl_certfile": "/nowhere/c.pem"},
+            "CS_INGEST_KAFKA_SSL_CERTFILE, or its KEYFILE, can't be read: No such",
+        ),
+    ],
+)
+def test_a_certificate_that_can_not_be_read_is_named(files: dict[str, str], said: str) -> None:
+    options = read("kafka://h/t", kafka_security_protocol="SSL", **files)
+
+    with pytest.raises(ConfigurationError, match=said):
+        options.security.ssl_context()
+
+
 def test_the_secrets_of_others_are_not_ours() -> None:
     assert read("kafka://h/t", key_pepper="x").security == Security()
 

@@ -119,6 +119,27 @@ def test_without_settings_a_command_says_in_one_line_what_to_set(arguments: list
     assert "Traceback" not in done.output
 
 
+def test_a_file_in_the_way_is_no_bug(run: Run) -> None:
+    Path("data").write_text("no folder")
+
+    assert run("dev", CS_INGEST_LISTEN="127.0.0.1:1").stderr == "cs-ingest: data: File exists\n"
+
+
+def test_a_key_database_where_none_can_be_made_is_not_sent_to_be_migrated(run: Run) -> None:
+    Path("nowhere").mkdir()
+    Path("nowhere/keys.db").symlink_to("gone/keys.db")  # For root any folder may be written to.
+
+    done = run("migrate", **STORES | {"CS_INGEST_KEYS_URL": "sqlite:///nowhere/keys.db"})
+
+    assert (done.exit_code, done.stderr.endswith("nowhere/keys.db: may its folder be written to?\n")) == (1, True)
+
+
+def test_a_key_database_that_is_none_is_named(run: Run) -> None:
+    Path("keys.db").write_bytes(b"no database" * 100)
+
+    assert run("keys", "list", **STORES).stderr.endswith("keys.db: file is not a database\n")
+
+
 def test_a_traceback_is_there_when_asked_for(run: Run) -> None:
     assert "Traceback" in run("--debug", "tail").stderr
 

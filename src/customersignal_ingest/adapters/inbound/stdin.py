@@ -5,8 +5,10 @@ that goes on is answered line by line, and a file in large steps. Memory holds o
 """
 
 import asyncio
+import threading
 from collections import Counter as Tally
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import IO
 
@@ -66,7 +68,7 @@ async def send_lines(
 async def _steps(stream: IO[bytes], line_bytes_max: int) -> AsyncIterator[tuple[list[tuple[int, Payload]], int]]:
     """Yield numbered lines as they come, and how many bytes were read for them."""
     lines = _Lines(line_bytes_max)
-    while piece := await asyncio.to_thread(_read_some, stream):
+    while piece := await _read(stream):
         yield_bytes = len(piece)
         for step in _cut(list(lines.feed(piece))):
             yield step, yield_bytes
@@ -75,7 +77,24 @@ async def _steps(stream: IO[bytes], line_bytes_max: int) -> AsyncIterator[tuple[
         yield step, 0
 
 
+async def _read(stream: IO[bytes]) -> bytes:
+    """Read in a thread that ends with the process: nothing wakes one that waits for input, not even Ctrl-C."""
+    piece: Future[bytes] = Future()
+    piece.set_running_or_notify_cancel()
+
+    def read() -> None:
+        try:
+            piece.set_result(_read_some(stream))
+        except BaseException as error:  # noqa: BLE001  Whatever it is, it is for who waits.
+            piece.set_exception(error)
+
+    threading.Thread(target=read, name="input", daemon=True).start()
+    return await asyncio.wrap_future(piece)
+
+
 def _read_some(stream: IO[bytes]) -> bytes:
+    # Past Python's buffer: its lock, held by a thread that is left waiting, would be fatal to a process that ends.
+    stream = getattr(stream, "raw", stream)
     # What is there now, and not so much: a pipe may pause for hours in the middle.
     read = getattr(stream, "read1", stream.read)
     return bytes(read(READ_BYTES))

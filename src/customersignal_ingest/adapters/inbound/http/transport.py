@@ -16,7 +16,7 @@ from customersignal_ingest.adapters.inbound.http.port import bound, refuse_taken
 from customersignal_ingest.adapters.inbound.http.server.listener import Listener
 from customersignal_ingest.domain.errors import ConfigurationError
 from customersignal_ingest.entrance import Entrance
-from customersignal_ingest.registry import url_parameters
+from customersignal_ingest.registry import Expected, one_of, url_parameters
 
 CONNECTIONS_MAX = 4096
 KEEP_ALIVE_S = 75.0
@@ -29,7 +29,7 @@ _OTHER_FILES = 512
 
 def open_transport(url: str, /, *, entrance: Entrance) -> "HttpTransport":
     """Make the transport; nothing listens yet. Raises `ConfigurationError` for a wrong URL."""
-    parameters = url_parameters(url, {"cors_origins": _origins, "keep_alive_s": float, "shared": _yes_or_no})
+    parameters = url_parameters(url, {"cors_origins": _origins, "keep_alive_s": _seconds, "shared": _yes_or_no})
     return HttpTransport(
         app_of(entrance, cors_origins=parameters.get("cors_origins", ())),
         _address(url),
@@ -116,6 +116,11 @@ def _origins(text: str) -> tuple[str, ...]:
 
 
 def _yes_or_no(text: str) -> bool:
-    if text not in ("true", "false"):
-        raise ValueError
-    return text == "true"
+    return one_of("true", "false")(text) == "true"
+
+
+def _seconds(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise Expected("a number of seconds") from None

@@ -3,11 +3,11 @@
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 from urllib.parse import unquote, urlsplit
 
 from customersignal_ingest.domain.errors import ConfigurationError
-from customersignal_ingest.registry import AdapterSettings, nearest, url_parameters
+from customersignal_ingest.registry import AdapterSettings, nearest, one_of, url_parameters, whole_number
 from customersignal_ingest.version import __version__
 
 Compression = Literal["none", "gzip", "lz4", "zstd"]
@@ -38,11 +38,14 @@ class Security:
             return None
         try:
             context = ssl.create_default_context(cafile=self.cafile)
-            context.minimum_version = ssl.TLSVersion.TLSv1_2
-            if self.certfile:
+        except OSError as error:
+            raise _unreadable("CS_INGEST_KAFKA_SSL_CAFILE", error) from error
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if self.certfile:
+            try:
                 context.load_cert_chain(self.certfile, self.keyfile, self.keyfile_password)
-        except (OSError, ssl.SSLError) as error:
-            raise ConfigurationError(f"Kafka's TLS files can't be read: {type(error).__name__}") from error
+            except OSError as error:
+                raise _unreadable("CS_INGEST_KAFKA_SSL_CERTFILE, or its KEYFILE,", error) from error
         return context
 
 
@@ -93,6 +96,10 @@ def read_options(url: str, settings: AdapterSettings, /) -> Options:
     )
 
 
+def _unreadable(what: str, error: OSError) -> ConfigurationError:
+    return ConfigurationError(f"{what} can't be read: {error.strerror or type(error).__name__}")
+
+
 def _server(text: str) -> str:
     host, colon, port = text.rpartition(":") if not text.endswith("]") else (text, "", "")
     if not colon:
@@ -118,11 +125,13 @@ def _security(secrets: Mapping[str, str]) -> Security:
         raise ConfigurationError(f"unknown setting {wrong!r}: {nearest(wrong, tuple(sorted(_SECRETS)))}")
     security = Security(**{_SECRETS[name]: secrets[name] for name in names})
     if security.protocol not in _PROTOCOLS:
-        raise ConfigurationError(f"kafka_security_protocol is one of {', '.join(_PROTOCOLS)}")
+        raise ConfigurationError(f"CS_INGEST_KAFKA_SECURITY_PROTOCOL is one of {', '.join(_PROTOCOLS)}")
     if security.mechanism not in _MECHANISMS:
-        raise ConfigurationError(f"kafka_sasl_mechanism is one of {', '.join(_MECHANISMS)}")
+        raise ConfigurationError(f"CS_INGEST_KAFKA_SASL_MECHANISM is one of {', '.join(_MECHANISMS)}")
     if security.protocol.startswith("SASL") and (security.username is None or security.password is None):
-        raise ConfigurationError("SASL needs kafka_sasl_username and kafka_sasl_password")
+        raise ConfigurationError("SASL needs CS_INGEST_KAFKA_SASL_USERNAME and CS_INGEST_KAFKA_SASL_PASSWORD")
+    if security.keyfile is not None and security.certfile is None:
+        raise ConfigurationError("CS_INGEST_KAFKA_SSL_KEYFILE needs CS_INGEST_KAFKA_SSL_CERTFILE")
     return security
 
 
@@ -138,26 +147,10 @@ _SECRETS = {
 }
 
 
-def _at_least(least: int, most: int) -> Any:
-    def read(text: str) -> int:
-        number = int(text)
-        if not least <= number <= most:
-            raise ValueError(text)
-        return number
-
-    return read
-
-
-def _compression(text: str) -> str:
-    if text not in ("none", "gzip", "lz4", "zstd"):
-        raise ValueError(text)
-    return text
-
-
 _PARAMETERS = {
-    "replication_min": _at_least(1, 100),
-    "insync_min": _at_least(1, 100),
-    "linger_ms": _at_least(0, 1000),
-    "compression": _compression,
-    "request_timeout_ms": _at_least(500, 60_000),
+    "replication_min": whole_number(1, 100),
+    "insync_min": whole_number(1, 100),
+    "linger_ms": whole_number(0, 1000),
+    "compression": one_of(*get_args(Compression)),
+    "request_timeout_ms": whole_number(500, 60_000),
 }

@@ -12,22 +12,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from customersignal_ingest.domain.errors import ConfigurationError
+from customersignal_ingest.registry import one_of, whole_number
 
 _POOL_RECYCLE_S = 300
 _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
-
-
-def _pool_size(text: str) -> int:
-    size = int(text)
-    if not 1 <= size <= 100:
-        raise ValueError
-    return size
-
-
-def _ssl_mode(text: str) -> str:
-    if text not in _SSL_MODES:
-        raise ValueError
-    return text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,8 +38,8 @@ class Postgres:
     read_options: ClassVar[Mapping[str, Any]] = {"isolation_level": "AUTOCOMMIT"}  # One round trip, not three.
     PARAMETERS: ClassVar[Mapping[str, Callable[[str], Any]]] = {
         "host": str,
-        "pool_size": _pool_size,
-        "sslmode": _ssl_mode,
+        "pool_size": whole_number(1, 100),
+        "sslmode": one_of(*_SSL_MODES),
         "sslrootcert": str,
     }
 

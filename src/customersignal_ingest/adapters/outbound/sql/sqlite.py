@@ -60,8 +60,9 @@ class Sqlite:
     def reason(self, error: BaseException, /) -> str:
         """Say, for people, why this error came."""
         if not self.path.exists():
-            return f"there is no file {self.path}: run cs-ingest migrate"
-        return str(error) or type(error).__name__
+            remedy = "may its folder be written to?" if self.may_make_file else "run cs-ingest migrate"
+            return f"there is no file {self.path}: {remedy}"
+        return f"{self.path}: {str(error) or type(error).__name__}"
 
     def terminate_all(self) -> None:
         """Nothing to do: a file does not freeze, and locks are waited for with a time-out."""

@@ -20,7 +20,7 @@ from customersignal_ingest.adapters.outbound.sqlite_log.log_file import Journal,
 from customersignal_ingest.adapters.outbound.sqlite_log.publisher import SqlitePublisher
 from customersignal_ingest.adapters.outbound.sqlite_log.reader import SqliteReader
 from customersignal_ingest.domain.errors import ConfigurationError
-from customersignal_ingest.registry import AdapterSettings, url_parameters
+from customersignal_ingest.registry import AdapterSettings, one_of, url_parameters, whole_number
 
 __all__ = ["SqlitePublisher", "SqliteReader", "open_publisher", "open_reader"]
 
@@ -34,7 +34,7 @@ def open_publisher(url: str, /, *, settings: AdapterSettings) -> SqlitePublisher
     log = LogFile(
         _path(url),
         partitions=parameters.get("partitions"),
-        journal=parameters.get("journal", Journal.WAL),
+        journal=Journal(parameters.get("journal", Journal.WAL)),
         busy_timeout_s=min(_BUSY_S_MAX, settings.publish_timeout_s / 3),
     )
     return SqlitePublisher(log, publish_timeout_s=settings.publish_timeout_s)
@@ -47,13 +47,7 @@ def open_reader(url: str, /, *, settings: AdapterSettings) -> SqliteReader:
 
 
 def _parameters(url: str) -> dict[str, Any]:
-    return url_parameters(url, {"partitions": _partitions, "journal": Journal})
-
-
-def _partitions(text: str) -> int:
-    if not 1 <= int(text) <= _PARTITIONS_MAX:
-        raise ValueError(text)
-    return int(text)
+    return url_parameters(url, {"partitions": whole_number(1, _PARTITIONS_MAX), "journal": one_of(*Journal)})
 
 
 def _path(url: str) -> Path:
