@@ -51,7 +51,7 @@ def tail(follow: bool, tenant: str | None, since: datetime | None, start: "Place
 
 
 def _as_json(record: StoredRecord) -> str:
-    """Return one object. The value is the record's own JSON, byte for byte: no number changes on the way."""
+    """Return one object on a line. The value is the record's own JSON: no number changes on the way."""
     moment = datetime.fromtimestamp(record.timestamp_ms / 1000, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
     facts = {
         "receipt": record.receipt,
@@ -64,6 +64,7 @@ def _as_json(record: StoredRecord) -> str:
         json.loads(value)
     except ValueError:  # Somebody else's record: shown as text, so that the line is JSON whatever is in it.
         value = json.dumps(value)
+    value = value.replace("\r", " ").replace("\n", " ")  # Between values: JSON has none within a string.
     return f'{json.dumps(facts, ensure_ascii=False, separators=(",", ":"))[:-1]},"value":{value}}}'
 
 

@@ -17,7 +17,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from customersignal_ingest.cli import COMMANDS, commands
+from customersignal_ingest.cli.records import _as_json
 from customersignal_ingest.cli.shared import Duration, Moment
+from customersignal_ingest.domain.event import StoredRecord
 from customersignal_ingest.version import __version__
 
 Run = Callable[..., Result]
@@ -367,6 +369,14 @@ def test_tail_prints_exactly_these_fields_and_the_value_as_it_is(with_keys: Run)
     assert record["key"] == "acme:u1"
     assert record["headers"]["tenant_id"] == "acme"
     assert '"properties":{"n":1.0}' in done.stdout
+
+
+def test_tail_prints_a_record_on_one_line_whatever_lines_its_client_made() -> None:
+    record = StoredRecord(
+        topic="t", partition=0, offset=0, timestamp_ms=0, key=b"k", headers=(), value=b'{"a":\r\n [1.0,\n"b\\n"]}'
+    )
+
+    assert _as_json(record).endswith(',"value":{"a":   [1.0, "b\\n"]}}')
 
 
 @pytest.mark.parametrize(
