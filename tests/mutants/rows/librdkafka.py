@@ -65,6 +65,14 @@ LIBRDKAFKA = (
         tests=(f"{PRETENDED}::test_the_line_for_everyday_numbers_its_batches",),
     ),
     Mutant(
+        name="rdkafka-looks-once-a-second",
+        bug="A partition that has a leader again gets nothing until librdkafka looks by itself, once a second.",
+        file="adapters/outbound/kafka/librdkafka/client.py",
+        old="                self._look_for_leaders()\n",
+        new="",
+        tests=(f"{RDKAFKA}::test_while_nothing_is_confirmed_a_line_looks_where_partitions_are_led",),
+    ),
+    Mutant(
         name="rdkafka-certain-of-everything",
         bug="Whatever failed counts as never appended, however many attempts there were.",
         file="adapters/outbound/kafka/librdkafka/client.py",
