@@ -363,8 +363,24 @@ def _container() -> Iterator[Kafka]:
         yield Kafka(container.get_bootstrap_server(), nodes=1)
 
 
+def _ends(consumer: Consumer, partition: TopicPartition) -> tuple[int, int]:
+    """Return the first offset and the next; asks again where the leader has just moved."""
+    ends: list[tuple[int, int]] = []
+
+    def found() -> bool:
+        try:
+            ends.append(consumer.get_watermark_offsets(partition, timeout=20))
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.NOT_LEADER_FOR_PARTITION:
+                raise
+        return bool(ends)
+
+    until(found, f"the leader of {partition.topic}/{partition.partition} answers", timeout_s=30)
+    return ends[0]
+
+
 def _partition(consumer: Consumer, topic: str, number: int) -> Iterator[StoredRecord]:
-    first, end = consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=20)
+    first, end = _ends(consumer, TopicPartition(topic, number))
     consumer.assign([TopicPartition(topic, number, first)])
     while first < end:
         message = consumer.poll(20)
