@@ -20,18 +20,7 @@ from customersignal_ingest.domain.event import StoredRecord
 from customersignal_ingest.domain.key import Tenant
 from customersignal_ingest.registry import AdapterSettings
 from customersignal_ingest.testing.planted import PROPERTY, USER_ID
-from tests.integration.servers.service import (
-    CS_INGEST,
-    PATIENCE_S,
-    Load,
-    Service,
-    Variables,
-    environment,
-    expected,
-    free_port,
-    run,
-    until,
-)
+from tests.integration.servers.service import PATIENCE_S, Load, Service, Variables, expected, free_port, run, until
 
 EVENT = {
     "event_type": "signed_up",
@@ -320,20 +309,6 @@ def test_a_second_start_of_dev_keeps_key_and_data(serve: Callable[..., Service],
     assert (folder / "data/demo.key").read_text() == key
     assert post(second).status_code == 202
     assert receipt in run(folder, "tail").stdout  # With nothing set, the stores of dev are read.
-
-
-def test_ctrl_c_ends_who_waits_for_input_and_what_was_read_is_stored(folder: Path) -> None:
-    command = [*CS_INGEST, "send", "-"]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, cwd=folder, env=environment({}), **pipes) as sending:  # type: ignore[call-overload]  # three pipes
-        sending.stdin.write(json.dumps(EVENT).encode() + b"\n")
-        sending.stdin.flush()
-        assert sending.stdout.readline().startswith(b"events_raw/")
-
-        sending.send_signal(signal.SIGINT)
-
-        assert sending.wait(PATIENCE_S) == 130
-        assert sending.stderr.read() == b""
 
 
 def test_the_secrets_of_dev_are_for_their_owner_alone(folder: Path) -> None:

@@ -1,6 +1,9 @@
 """Lines in, answers out, and never more than a line's limit in memory."""
 
+import asyncio
 import io
+import os
+import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -55,7 +58,9 @@ class Pieces(io.RawIOBase):
         return self._pieces.pop(0) if self._pieces else b""
 
 
-async def send(stream: Pieces | io.BytesIO, heard: Heard, *, line_bytes_max: int = 1_000_000) -> list[Answer]:
+async def send(
+    stream: Pieces | io.BytesIO | io.FileIO, heard: Heard, *, line_bytes_max: int = 1_000_000
+) -> list[Answer]:
     answers: list[Answer] = []
     await send_lines(
         stream,  # type: ignore[arg-type]  # of a stream it needs `read1`
@@ -121,3 +126,24 @@ async def test_a_line_that_is_too_long_is_never_taken_for_its_beginning() -> Non
     (answer,) = await send(io.BytesIO(b"{}" + b" " * 100 + b"oops"), heard, line_bytes_max=10)
 
     assert isinstance(answer.result.outcome, Rejected)
+
+
+@pytest.mark.timeout(20)
+def test_who_waits_for_input_ends_as_soon_as_it_is_cancelled() -> None:
+    """Without the input: asyncio would wait at its end for a thread of its own that reads."""
+    outlet, inlet = os.pipe()
+    stream, reading = io.FileIO(outlet), list[threading.Thread]()
+
+    async def begin_and_cancel() -> None:
+        sending = asyncio.create_task(send(stream, Heard()))
+        while not reading:
+            await asyncio.sleep(0)
+            reading.extend(thread for thread in threading.enumerate() if thread.name == "input")
+        sending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+
+    asyncio.run(begin_and_cancel())
+    os.close(inlet)
+    reading[0].join()
+    stream.close()
