@@ -127,6 +127,7 @@ def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """Say in a line why no client can connect; asyncio, which tries again, would show where it noticed."""
     error = context.get("exception")
     if isinstance(error, OSError) and "socket" in context:
+        # By `logging`, of which the log says the same once a minute only: asyncio tries again every second.
         log.error("clients have to wait until they can connect: %s", error.strerror)
     else:
         loop.default_exception_handler(context)

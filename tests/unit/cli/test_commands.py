@@ -146,14 +146,14 @@ def test_a_traceback_is_there_when_asked_for(run: Run) -> None:
     assert "Traceback" in run("--debug", "tail").stderr
 
 
-@pytest.mark.parametrize(("options", "said"), [([], ""), (["--debug"], "WARNING:a.library:said by a library\n")])
+@pytest.mark.parametrize(("options", "said"), [([], ""), (["--debug"], "WARNING:somebody.else:said by a library\n")])
 def test_what_libraries_log_is_there_when_asked_for(options: list[str], said: str) -> None:
     # In a process of its own: pytest listens to what is logged here.
     program = """
 import logging, sys
 from customersignal_ingest.cli import commands
 commands([*sys.argv[1:], "config"], standalone_mode=False)
-logging.getLogger("a.library").warning("said by a library")
+logging.getLogger("somebody.else").warning("said by a library")
 """
     command = [sys.executable, "-c", program, *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
