@@ -39,6 +39,8 @@ from tests.integration.servers import engine
 VERSION = "4.1.1"
 _NOBODY = (KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN)
 IMAGE = f"apache/kafka:{VERSION}"
+PROBE = b"probe"
+"""The key of what is sent only to see whether it is taken."""
 SAFE = {"min.insync.replicas": "2", "unclean.leader.election.enable": "false", "cleanup.policy": "delete"}
 
 _POM = f"""<project>
@@ -148,6 +150,15 @@ class Kafka:
             timestamp=record.timestamp_ms,
         )
         assert producer.flush(20) == 0
+
+    def takes(self, topic: str, size_bytes: int) -> bool:
+        """Tell whether partition 0 takes a record of this size now, by sending one whose key is `probe`."""
+        told: list[bool] = []
+        producer = Producer({"bootstrap.servers": self.bootstrap, "acks": "all"})
+        value = b"x" * size_bytes
+        producer.produce(topic, value, PROBE, 0, on_delivery=lambda error, _: told.append(error is None))
+        assert producer.flush(20) == 0
+        return told == [True]
 
     def delete_before(self, topic: str, partition: int, offset: int) -> None:
         """Delete the oldest records of a partition, as retention does."""
