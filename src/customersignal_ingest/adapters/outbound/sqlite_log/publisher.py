@@ -53,7 +53,9 @@ class SqlitePublisher:
         writer.start()
         self._writer = writer
         try:
-            await asyncio.wait_for(writer.opened, OPEN_TIMEOUT_S)
+            # Not by `wait_for`, which until Python 3.12 loses a cancellation that comes at the same moment.
+            async with asyncio.timeout(OPEN_TIMEOUT_S):
+                await writer.opened
         except TimeoutError:
             await self.close()
             raise Unavailable("the disk of the embedded log does not answer") from None
