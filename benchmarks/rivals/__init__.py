@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Mapping
+from importlib import metadata
 from pathlib import Path
 
 from benchmarks.client import EVENT, Shape
@@ -27,7 +28,7 @@ _PIP = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-
 
 def rivals(cache: Path) -> list[Contestant]:
     """Return all of them, none installed yet."""
-    return [go(cache), express(cache), fastapi(cache), collector(cache)]
+    return [go(cache), express(cache), fastapi(cache), collector(cache), bare_python()]
 
 
 def go(cache: Path) -> Contestant:
@@ -115,6 +116,18 @@ def collector(cache: Path) -> Contestant:
         command=[folder / "build" / "collector", "--config", source / "config.yaml"],
         variables=_variables,
         shapes=_log_shapes,
+    )
+
+
+def bare_python() -> Contestant:
+    """No rival but a limit: our own libraries without a service around them."""
+    libraries = ("httptools", "msgspec", "aiokafka")
+    return Contestant(
+        name="bare Python",
+        install=lambda: None,
+        version=lambda: ", ".join(f"{name} {metadata.version(name)}" for name in libraries),
+        command=[sys.executable, _HERE / "bare-python" / "server.py"],
+        variables=_variables,
     )
 
 
