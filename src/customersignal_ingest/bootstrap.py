@@ -77,6 +77,11 @@ def _known_keys(keys: KeyRepository, settings: Settings, metrics: Metrics) -> Ca
     )
 
 
+def _log() -> Any:
+    # Bound, because an unbound logger looks its configuration up for every line.
+    return structlog.get_logger("customersignal_ingest").bind()
+
+
 def _metrics(settings: Settings) -> Metrics:
     return Metrics(version=__version__, publisher=settings.publisher_scheme)
 
@@ -161,7 +166,7 @@ class Container(DeclarativeContainer):
         return super().__new__(cls, settings=settings)  # type: ignore[call-arg]  # as said above
 
     settings = Dependency(instance_of=Settings)
-    log = Call(structlog.get_logger, "customersignal_ingest")
+    log = Call(_log)
     metrics = Singleton(_metrics, settings)
     adapter_settings = Singleton(lambda settings: settings.for_adapters(instance=instance()), settings)
 

@@ -14,7 +14,7 @@ import re
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -33,7 +33,9 @@ SAID_MAX = 1000
 _GATHER_S = 0.05
 _KEY = re.compile(rb"(cs_(?:live|test)_[0-9A-Za-z]{1,32})_[0-9A-Za-z_-]+")
 
-Event = MutableMapping[str, Any]
+_to_json = msgspec.json.Encoder(enc_hook=str).encode
+
+Line = dict[str, Any]
 Level = Literal["debug", "info", "warning", "error"]
 Format = Literal["json", "console"]
 
@@ -86,20 +88,6 @@ class Writer:
                 rest = rest[os.write(self._descriptor, rest) :]
 
 
-class _Sink:
-    """What structlog's loggers end in: the event is rendered already."""
-
-    def __init__(self, writer: Writer) -> None:
-        self._write = writer.write
-
-    def msg(self, line: bytes) -> None:
-        # To look for the beginning costs a tenth of what the pattern does.
-        may_hold_a_key = b"cs_live_" in line or b"cs_test_" in line
-        self._write(_KEY.sub(rb"\1_***", line) if may_hold_a_key else line)
-
-    debug = info = warning = error = critical = msg
-
-
 def configure(*, level: Level, form: Format, descriptor: int | None = None) -> Writer:
     """Send all logs of this process to the descriptor, standard output by default; close the writer at the end.
 
@@ -111,9 +99,9 @@ def configure(*, level: Level, form: Format, descriptor: int | None = None) -> W
     number = logging.getLevelNamesMapping()[level.upper()]
     constant = {"service.name": "cs-ingest", "service.version": __version__, "service.instance.id": str(os.getpid())}
     structlog.configure(
-        processors=[_Stamp(constant if form == "json" else {}), render],
-        wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=lambda *name: _Sink(writer),
+        processors=[],
+        wrapper_class=_wrapper(number, constant if form == "json" else {}, render, writer),
+        logger_factory=lambda *name: None,
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(level=max(number, logging.WARNING), handlers=[_Bridge()], force=True)
@@ -146,24 +134,33 @@ class _Bridge(logging.Handler):
         return False
 
 
-class _Stamp:
-    """Says when, how bad and what, first and by the names that everybody knows, and who says it, last.
+def _wrapper(
+    least: int, constant: Mapping[str, str], render: Callable[[Line], bytes], writer: Writer
+) -> type[structlog.BoundLogger]:
+    """Return structlog's logger with its way of a line in one step, in place of a chain: half of what a line costs.
 
-    One step, because each costs every request as much as a look-up of its key.
+    A line says when, how bad and what, first and by the names that everybody knows, and who says it, last.
     """
 
-    def __init__(self, constant: Mapping[str, str]) -> None:
-        self._constant = constant
+    class Logger(structlog.make_filtering_bound_logger(least)):  # type: ignore[misc]  # Made when it is called.
+        # By position only: else each name of a field is compared with those of the parameters.
+        def _proxy_to_logger(self, method_name: str, event: str | None = None, /, **event_kw: Any) -> None:
+            line: Any = {
+                "timestamp": rfc3339(datetime.now(UTC)),
+                "level": "warning" if method_name == "warn" else method_name,
+                "message": event or "",
+                **self._context,
+                **event_kw,
+                **constant,
+            }
+            if "exc_info" in line:
+                line = structlog.processors.format_exc_info(None, method_name, line)
+            text = render(line)
+            # To look for the beginning costs a tenth of what the pattern does.
+            may_hold_a_key = b"cs_live_" in text or b"cs_test_" in text
+            writer.write(_KEY.sub(rb"\1_***", text) if may_hold_a_key else text)
 
-    def __call__(self, logger: object, method: str, event: Event) -> Event:
-        line = {
-            "timestamp": rfc3339(datetime.now(UTC)),
-            "level": "warning" if method == "warn" else method,
-            "message": event.pop("event", ""),
-            **event,
-            **self._constant,
-        }
-        return structlog.processors.format_exc_info(logger, method, line) if "exc_info" in line else line
+    return Logger
 
 
 class _Console:
@@ -175,10 +172,10 @@ class _Console:
             exception_formatter=structlog.dev.plain_traceback,  # Any other shows what variables hold.
         )
 
-    def __call__(self, logger: Any, method: str, event: Event) -> bytes:
-        event["timestamp"] = event["timestamp"][11:23]
-        return f"{self._render(logger, method, event)}\n".encode()
+    def __call__(self, line: Line, /) -> bytes:
+        line["timestamp"] = line["timestamp"][11:23]
+        return f"{self._render(None, line['level'], line)}\n".encode()
 
 
-def _json(_logger: object, _method: str, event: Event) -> bytes:
-    return msgspec.json.encode(event, enc_hook=str) + b"\n"
+def _json(line: Line, /) -> bytes:
+    return _to_json(line) + b"\n"
