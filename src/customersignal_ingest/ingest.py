@@ -8,7 +8,7 @@ A transport (HTTP, standard input, yours) first turns an API key into a `Tenant`
 event is decided here, once, for all transports.
 """
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -125,7 +125,11 @@ class Authenticate(Protocol):
         ...
 
 
-def _stretches(payloads: Sequence[Payload]) -> Iterator[tuple[Sequence[Payload], int]]:
+def _stretches(payloads: Sequence[Payload]) -> Iterable[tuple[Sequence[Payload], int]]:
+    return [(payloads, len(payloads[0]))] if len(payloads) == 1 else _cut(payloads)
+
+
+def _cut(payloads: Sequence[Payload]) -> Iterator[tuple[Sequence[Payload], int]]:
     start = size_bytes = 0
     for end, payload in enumerate(payloads, 1):
         size_bytes += len(payload)

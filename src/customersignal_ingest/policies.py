@@ -16,6 +16,7 @@ from customersignal_ingest.timeouts import Timeout
 
 Lookup = Literal["hit", "miss", "stale", "unknown", "unavailable"]
 
+_NOTHING = (0, 0)
 MOMENT_S = 0.05
 """How long who asks for a key waits for a repository that could not tell the last time."""
 
@@ -81,26 +82,25 @@ class Admission:
 
     def take(self, tenant_id: str, events: int, size_bytes: int, /) -> None:
         """Add to what this tenant holds, or raise `Saturated` and add nothing."""
-        held_events, held_bytes = self._held.get(tenant_id, (0, 0))
-        if self.events + events > self.events_max:
+        all_events, all_bytes = self.events + events, self.bytes + size_bytes
+        if all_events > self.events_max:
             raise Saturated("in_flight_events_max is reached")
-        if self.bytes + size_bytes > self.bytes_max:
+        if all_bytes > self.bytes_max:
             raise Saturated("in_flight_bytes_max is reached")
-        if held_events + events > self.tenant_events_max or held_bytes + size_bytes > self.tenant_bytes_max:
+        held_events, held_bytes = self._held.get(tenant_id, _NOTHING)
+        held = held_events, held_bytes = held_events + events, held_bytes + size_bytes
+        if held_events > self.tenant_events_max or held_bytes > self.tenant_bytes_max:
             raise Saturated("the tenant's share of what may be in flight is reached")
-        self._add(tenant_id, events, size_bytes)
+        self.events, self.bytes, self._held[tenant_id] = all_events, all_bytes, held
 
     def give_back(self, tenant_id: str, events: int, size_bytes: int, /) -> None:
         """Take away from what this tenant holds."""
-        self._add(tenant_id, -events, -size_bytes)
-
-    def _add(self, tenant_id: str, events: int, size_bytes: int) -> None:
-        self.events += events
-        self.bytes += size_bytes
-        held_events, held_bytes = self._held.get(tenant_id, (0, 0))
-        held = self._held[tenant_id] = (held_events + events, held_bytes + size_bytes)
-        if held == (0, 0):
-            del self._held[tenant_id]
+        self.events -= events
+        self.bytes -= size_bytes
+        held_events, held_bytes = self._held.pop(tenant_id, _NOTHING)
+        held = held_events - events, held_bytes - size_bytes
+        if held != _NOTHING:
+            self._held[tenant_id] = held
 
 
 class Lease:

@@ -139,7 +139,7 @@ _to_json = msgspec.json.Encoder().encode
 def encode(event: IngestEvent, /) -> Record:
     """Return the record of this event: the same bytes for every publisher, today and tomorrow."""
     tenant_id = event.tenant.tenant_id
-    received_at, timestamp_ms = _moment(event.received_at)
+    received_at, timestamp_ms = moment(event.received_at)
     value = _Value(
         event_id=event.event_id,
         tenant_id=tenant_id,
@@ -166,18 +166,19 @@ def encode(event: IngestEvent, /) -> Record:
     )
 
 
-def rfc3339(moment: datetime, /) -> str:
+def rfc3339(when: datetime, /) -> str:
     """Return the moment in UTC with microseconds, as `2026-11-23T10:00:00.123456Z`."""
-    text = _to_json(moment.astimezone(UTC)).decode()  # A tenth of the time of isoformat.
-    return text[1:-1] if moment.microsecond else text[1:-2] + ".000000Z"
+    text = _to_json(when.astimezone(UTC)).decode()  # A tenth of the time of isoformat.
+    return text[1:-1] if when.microsecond else text[1:-2] + ".000000Z"
 
 
-def unix_ms(moment: datetime, /) -> int:
+def unix_ms(when: datetime, /) -> int:
     """Return the whole milliseconds since 1970: never a float, which is one too low here and there."""
-    since = moment - _EPOCH
+    since = when - _EPOCH
     return (since.days * 86_400 + since.seconds) * 1000 + since.microseconds // 1000
 
 
-@lru_cache(maxsize=8)  # All events of a request share one moment.
-def _moment(received_at: datetime) -> tuple[str, int]:
+@lru_cache(maxsize=8)
+def moment(received_at: datetime, /) -> tuple[str, int]:
+    """Return it as `rfc3339` and as `unix_ms` have it: all events of a request share one, and its answer says it."""
     return rfc3339(received_at), unix_ms(received_at)

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable
 from datetime import datetime
 
-from customersignal_ingest.domain.event import unix_ms
+from customersignal_ingest.domain.event import moment
 
 _RANDOM_BYTES = 10
 _BLOCK = 512
@@ -30,7 +30,7 @@ class FreshIds:
     def __call__(self, received_at: datetime, /) -> str:
         """Return the next id for something that arrived at this moment."""
         if received_at is not self._moment:  # All events of a request share one moment.
-            digits = f"{unix_ms(received_at):012x}"
+            digits = f"{moment(received_at)[1]:012x}"
             self._moment, self._stem = received_at, f"{digits[:8]}-{digits[8:]}-7"
         if not self._ends:
             self._ends = _random_ends(self._random_bytes(_RANDOM_BYTES * _BLOCK))

@@ -57,7 +57,8 @@ def digest(api_key: str, pepper: bytes, /) -> Digest:
     A slow hash would add nothing: the keys have 256 random bits, and its cost would be a lever
     for denial of service.
     """
-    inner, outer = (begun.copy() for begun in _begun(pepper))
+    inner, outer = _begun(pepper)
+    inner, outer = inner.copy(), outer.copy()
     inner.update(api_key.encode())
     outer.update(inner.digest())
     return outer.digest()

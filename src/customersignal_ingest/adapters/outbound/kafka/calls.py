@@ -23,12 +23,19 @@ class Call:
 
     __slots__ = ("answer", "born_at", "outcomes", "records", "remaining", "size_bytes")
 
-    def __init__(self, records: Sequence[Record], size_bytes: int, *, born_at: float) -> None:
-        """For one event loop; `born_at` is monotonic seconds."""
+    def __init__(
+        self,
+        records: Sequence[Record],
+        size_bytes: int,
+        *,
+        born_at: float,
+        loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        """For one event loop, the one that runs if none is given; `born_at` is monotonic seconds."""
         self.records = records
         self.size_bytes = size_bytes
         self.born_at = born_at
-        self.answer: asyncio.Future[Sequence[Outcome]] = asyncio.get_running_loop().create_future()
+        self.answer: asyncio.Future[Sequence[Outcome]] = (loop or asyncio.get_running_loop()).create_future()
         self.outcomes: list[Outcome] = [_UNSETTLED] * len(records)
         self.remaining = len(records)
 

@@ -107,6 +107,7 @@ class KafkaPublisher:
         self._tasks: set[asyncio.Task[None]] = set()
         self._confirmations = Confirmations()
         self._closed = False
+        self._loop: asyncio.AbstractEventLoop | None = None
         self.late_acks = 0
 
     @property
@@ -122,7 +123,7 @@ class KafkaPublisher:
         reason = self._reason_against(len(records), size_bytes)
         if reason:
             return [NotStored(reason)] * len(records)
-        call = Call(records, size_bytes, born_at=self._clock())
+        call = Call(records, size_bytes, born_at=self._clock(), loop=self._loop)
         self._in_flight.take(call)
         self._deal_out(call)
         return await call.answer
@@ -132,6 +133,7 @@ class KafkaPublisher:
 
         Raises `ConfigurationError` for certificates that can't be read. Kafka being away is no error.
         """
+        self._loop = asyncio.get_running_loop()  # To ask for it in every call would be a system call.
         self._options.security.ssl_context()
         self._generations.connect()
         self.tick()
