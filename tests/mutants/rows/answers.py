@@ -92,8 +92,8 @@ ANSWERS = (
         name="too-few-answers-are-trusted",
         bug="A publisher that answers fewer times than it got records is believed.",
         file="domain/outcome.py",
-        old="return isinstance(outcomes, Sequence) and len(outcomes) == records",
-        new="return isinstance(outcomes, Sequence) and len(outcomes) >= records",
+        old="len(outcomes) == records  # What",
+        new="len(outcomes) >= records  # What",
         tests=(f"{UNIT}/domain/test_outcome.py::test_too_few_or_too_many_answers_confirm_nothing",),
     ),
     Mutant(
@@ -140,15 +140,12 @@ ANSWERS = (
         name="unavailable-store-is-503",
         bug="A publisher that raises Unavailable, perhaps after it stored, counts as a key database that is away.",
         file="adapters/inbound/http/events.py",
-        old=(
-            "        receipt = await self._ingest("
-            "tenant, payloads, idempotency_key=idempotency_key, traceparent=traceparent)\n"
-        ),
+        old="            receipt = await self._ingest(tenant, [payload], idempotency_key=key, traceparent=trace)\n",
         new="""\
-        try:
-            receipt = await self._ingest(tenant, payloads, idempotency_key=idempotency_key, traceparent=traceparent)
-        except Unavailable as error:
-            raise Problem(Code.KEYS_UNAVAILABLE) from error
+            try:
+                receipt = await self._ingest(tenant, [payload], idempotency_key=key, traceparent=trace)
+            except Unavailable as error:
+                raise Problem(Code.KEYS_UNAVAILABLE) from error
 """,
         tests=(
             f"{HTTP}/test_edge.py::test_a_store_that_says_unavailable_by_mistake_is_no_promise_that_nothing_was_stored",

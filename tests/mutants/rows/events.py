@@ -16,8 +16,8 @@ IDENTITY = (
         name="header-of-idempotency-ignored",
         bug="The header Idempotency-Key is not handed on, so each attempt gets a new event id.",
         file="adapters/inbound/http/events.py",
-        old='[payload], exchange.headers.get("idempotency-key"))',
-        new="[payload])",
+        old='key, trace = exchange.headers.get("idempotency-key"),',
+        new="key, trace = None,",
         tests=(f"{HTTP}/test_single.py::test_the_header_idempotency_key_stands_for_the_field",),
     ),
     Mutant(
@@ -85,17 +85,17 @@ IDENTITY = (
         tenant = await self._tenant(exchange)
         encoding = _encoding(exchange)
         with self._admission.lease(tenant.tenant_id) as lease:
-            lease.take(events=1)
-            payload = await self._one_body.read(receive, exchange, lease, encoding)
-            receipt = await self._store(exchange, tenant, [payload],\
+            payload = await self._one_body.read(receive, exchange, lease, encoding, events=1)
+            key, trace = exchange.headers.get("idempotency-key"), asked.traceparent_of(exchange.headers)
+            receipt = await self._ingest(tenant, [payload],\
 """,
         new="""\
         self._whose = await self._tenant(exchange)
         encoding = _encoding(exchange)
         with self._admission.lease(self._whose.tenant_id) as lease:
-            lease.take(events=1)
-            payload = await self._one_body.read(receive, exchange, lease, encoding)
-            receipt = await self._store(exchange, self._whose, [payload],\
+            payload = await self._one_body.read(receive, exchange, lease, encoding, events=1)
+            key, trace = exchange.headers.get("idempotency-key"), asked.traceparent_of(exchange.headers)
+            receipt = await self._ingest(self._whose, [payload],\
 """,
         tests=(f"{WORLDS}[0]",),
     ),

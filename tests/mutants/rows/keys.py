@@ -167,8 +167,8 @@ KEYS = (
         name="key-without-pepper",
         bug="The digest of a key is made without the pepper, so that a stolen database is enough to try keys.",
         file="domain/key.py",
-        old="for begun in _begun(pepper))",
-        new='for begun in _begun(b"pepper"))',
+        old="inner, outer = _begun(pepper)\n",
+        new='inner, outer = _begun(b"pepper")\n',
         tests=(f"{UNIT}/domain/test_key.py::test_another_pepper_gives_another_digest",),
     ),
 )

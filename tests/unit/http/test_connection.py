@@ -1,8 +1,10 @@
 """What comes on a connection and what becomes of it, over the whole app: one answer a request, whatever arrives."""
 
 import asyncio
+import gc
 import json
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from bench import BODY, CHUNKED, Bench, chunks, get, post, simulated
@@ -13,7 +15,7 @@ from customersignal_ingest.adapters.inbound.http.asgi import Message, Receive, S
 from customersignal_ingest.adapters.inbound.http.guard import HEADERS_MAX
 from customersignal_ingest.adapters.inbound.http.server.connection import PIPELINED_MAX, UNREAD_BYTES_MAX
 from customersignal_ingest.adapters.inbound.http.server.reader import HEAD_BYTES_MAX
-from customersignal_ingest.adapters.inbound.http.server.request import REST_BYTES_MAX
+from customersignal_ingest.adapters.inbound.http.server.request import REST_BYTES_MAX, Request
 from tests.unit.simulated_time import everyone_waits, run
 
 H2C = (b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAMAAABk")
@@ -562,6 +564,90 @@ async def test_an_app_that_says_nothing_ends_the_connection() -> None:
 
     assert client.sent == b""
     assert client.is_parted
+
+
+class Together:
+    """Answers once it is told to, and writes down when who was answered, and what a client had got by then."""
+
+    def __init__(self) -> None:
+        self.told = asyncio.Event()
+        self.bench = Bench(app=self)
+        self.clients = [self.bench.client() for _ in range(3)]
+        self.got: list[int] = []
+        self.cut_at_once = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.told.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"a"})
+        self.got.append(sum(len(client.answers) for client in self.clients))
+        if self.cut_at_once:
+            for client in self.clients:
+                client.protocol.cut()
+
+
+@simulated
+async def test_answers_of_one_round_of_the_loop_are_sent_together_at_its_end() -> None:
+    together = Together()
+    for client in together.clients:
+        await client.send(get())
+
+    together.told.set()
+    await everyone_waits()
+
+    assert together.got == [0, 0, 0]
+    assert [client.statuses for client in together.clients] == [[200]] * 3
+    assert [client.writes for client in together.clients] == [1] * 3
+
+
+@simulated
+async def test_an_answer_that_was_given_is_sent_before_its_connection_is_cut() -> None:
+    together = Together()
+    together.cut_at_once = True
+    await together.clients[0].send(get())
+
+    together.told.set()
+    await everyone_waits()
+
+    assert together.clients[0].is_parted
+    assert together.clients[0].statuses == [200]
+
+
+@simulated
+async def test_a_line_in_the_log_follows_the_answers_of_the_round() -> None:
+    bench = Bench("slow", "slow")
+    clients = [bench.client() for _ in range(2)]
+    answered: list[int] = []
+
+    class Lines(list[dict[str, Any]]):
+        def append(self, line: dict[str, Any]) -> None:
+            answered.append(sum(len(client.answers) for client in clients))
+            super().append(line)
+
+    bench.service.log.lines = Lines()
+    for client in clients:
+        await client.send(post())
+
+    await bench.service.publisher.release()
+    await everyone_waits()
+
+    assert answered == [2, 2]
+
+
+@simulated
+async def test_a_request_that_is_over_is_no_garbage() -> None:
+    bench = Bench()
+    client = bench.client()
+    gc.collect()
+    gc.disable()
+    try:
+        await client.send(post() + get() + post(key="nobody's") + post(body=b"{"))
+        left = [thing for thing in gc.get_objects() if isinstance(thing, Request)]
+    finally:
+        gc.enable()
+
+    assert client.statuses == [202, 200, 401, 400]
+    assert left == []
 
 
 async def in_pieces(scope: Scope, receive: Receive, send: Send) -> None:

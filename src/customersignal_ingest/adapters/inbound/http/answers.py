@@ -2,16 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Literal
 
 import msgspec
 from litestar.exceptions import HTTPException
 
-from customersignal_ingest.adapters.inbound.http.asgi import Send
 from customersignal_ingest.adapters.inbound.http.problem import ClientGone, Code, Problem
 from customersignal_ingest.domain.errors import Saturated, Unauthenticated
-from customersignal_ingest.domain.event import rfc3339
+from customersignal_ingest.domain.event import moment
 from customersignal_ingest.domain.outcome import (
     NotStored,
     Outcome,
@@ -127,7 +125,7 @@ def single(receipt: Receipt, /, *, event_bytes_max: int) -> Answer:
         error = _error(outcome, event_bytes_max)
         beside = {} if result.event_id is None else {"event_id": result.event_id}
         raise Problem(error.code, error.message, details={**error.details, **beside})
-    body = _Accepted("accepted", result.event_id or "", rfc3339(receipt.received_at), outcome.receipt)
+    body = _Accepted("accepted", result.event_id or "", moment(receipt.received_at)[0], outcome.receipt)
     return Answer(status=202, body=_to_json(body), headers=_JSON)
 
 
@@ -218,20 +216,6 @@ def page(body: bytes, content_type: str, /, headers: Mapping[str, str] | None = 
 def empty(headers: Mapping[str, str], /) -> Answer:
     """Return the answer that is its headers alone."""
     return Answer(status=204, body=b"", headers=headers)
-
-
-async def send(answer: Answer, to: Send, /) -> None:
-    """Send the answer."""
-    headers = [_encoded(*header) for header in answer.headers.items()]
-    if answer.status != 204:
-        headers.append((b"content-length", b"%d" % len(answer.body)))
-    await to({"type": "http.response.start", "status": answer.status, "headers": headers})
-    await to({"type": "http.response.body", "body": answer.body})
-
-
-@lru_cache(maxsize=64)  # There are a few dozen, none with anything of a client's.
-def _encoded(name: str, value: str) -> tuple[bytes, bytes]:
-    return name.encode(), value.encode("latin-1")
 
 
 def _as_rfc9457(problem: Problem, meaning: Meaning, message: str, request_id: str) -> dict[str, object]:

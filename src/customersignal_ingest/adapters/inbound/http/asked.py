@@ -26,7 +26,8 @@ def api_key_of(headers: Headers, /) -> str | None:
 
 def require_json(headers: Headers, /) -> None:
     """Raise `Problem` unless the body is said to be JSON in UTF-8."""
-    if _JSON.fullmatch(headers.get("content-type", "")) is None:
+    media_type = headers.get("content-type", "")
+    if media_type != "application/json" and _JSON.fullmatch(media_type) is None:  # As nearly all say it.
         raise Problem(
             Code.UNSUPPORTED_MEDIA_TYPE,
             "the body must be JSON in UTF-8, and say so: add the header  Content-Type: application/json",
@@ -36,8 +37,8 @@ def require_json(headers: Headers, /) -> None:
 
 def encoding_of(headers: Headers, /) -> str | None:
     """Return the content encoding of the body, `None` for a plain one; raises `Problem` for an unknown one."""
-    encoding = headers.get("content-encoding", "").lower()
-    if encoding in ("", "identity"):
+    encoding = headers.get("content-encoding")
+    if encoding is None or (encoding := encoding.lower()) in ("", "identity"):
         return None
     if encoding not in DECODERS:
         raise Problem(

@@ -37,35 +37,39 @@ class BodyReader:
     encoded: Bound
     timeout: Timeout
 
-    async def read(self, receive: Receive, exchange: Exchange, lease: Lease, encoding: str | None, /) -> bytes:
-        """Return the body, decoded, and lease its bytes as they come.
+    async def read(
+        self, receive: Receive, exchange: Exchange, lease: Lease, encoding: str | None, /, *, events: int
+    ) -> bytes:
+        """Return the body, decoded; lease so many events, and the bytes as they come.
 
-        Raises `Problem` for one that is too large, too slow or broken, `Saturated`, and
+        Raises `Problem` for a body that is too large, too slow or broken, `Saturated`, and
         `ClientGone` when the client left.
         """
-        if encoding is None:
-            return await self._receive(receive, exchange, lease, self.decoded)
-        sent = await self._receive(receive, exchange, lease, self.encoded)
-        return self._decode(sent, encoding, lease)
-
-    async def _receive(self, receive: Receive, exchange: Exchange, lease: Lease, bound: Bound) -> bytes:
+        bound = self.decoded if encoding is None else self.encoded
         length = exchange.headers.get("content-length")
         announced = 0 if length is None else int(length)
         if announced > bound.value:
             raise bound.exceeded()
-        lease.take(size_bytes=announced)
+        lease.take(events=events, size_bytes=announced)
+        body = None if exchange.at_once is None or length is None else exchange.at_once.body()
+        if body is None:
+            body = await self._receive(receive, exchange, lease, bound, announced)
+        else:
+            exchange.size_bytes = len(body)
+        if length is not None and len(body) != announced:
+            raise Problem(Code.INVALID_REQUEST, "the body is not as long as content-length says", close=True)
+        return body if encoding is None else self._decode(body, encoding, lease)
+
+    async def _receive(self, receive: Receive, exchange: Exchange, lease: Lease, bound: Bound, announced: int) -> bytes:
         try:
             with self.timeout():
-                body = await _receive_all(receive, exchange, lease, bound, announced)
+                return await _receive_all(receive, exchange, lease, bound, announced)
         except TimeoutError:
             raise Problem(
                 Code.REQUEST_TIMEOUT,
                 f"the body was not there within body_read_timeout_s={self.timeout.seconds:g}",
                 close=True,
             ) from None
-        if length is not None and len(body) != announced:
-            raise Problem(Code.INVALID_REQUEST, "the body is not as long as content-length says", close=True)
-        return body
 
     def _decode(self, sent: bytes, encoding: str, lease: Lease) -> bytes:
         pieces, size_bytes = [], 0

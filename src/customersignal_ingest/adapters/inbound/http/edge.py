@@ -5,18 +5,20 @@ error becomes an answer here; every answer gets its headers, its log line and it
 """
 
 import time
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Awaitable, Callable, Mapping, Set
 from contextlib import suppress
+from functools import partial
 from typing import NamedTuple
 
 from customersignal_ingest.adapters.inbound.http import answers
 from customersignal_ingest.adapters.inbound.http.access import AccessLog
-from customersignal_ingest.adapters.inbound.http.asgi import ASGIApp, Message, Receive, Scope, Send
+from customersignal_ingest.adapters.inbound.http.asgi import ASGIApp, Receive, Scope, Send
 from customersignal_ingest.adapters.inbound.http.asked import wants_problem
 from customersignal_ingest.adapters.inbound.http.cors import Cors
-from customersignal_ingest.adapters.inbound.http.exchange import Exchange, keep, usable_request_id
+from customersignal_ingest.adapters.inbound.http.exchange import AT_ONCE, Exchange, keep, usable_request_id
 from customersignal_ingest.adapters.inbound.http.guard import RawHeaders, read_headers, refuse_ambiguous
 from customersignal_ingest.adapters.inbound.http.problem import ClientGone, Code, Problem
+from customersignal_ingest.adapters.inbound.http.reply import Reply
 from customersignal_ingest.health import Health
 
 UNMATCHED = "unmatched"
@@ -25,10 +27,14 @@ _ALWAYS = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-stor
 _CLOSE = (b"connection", b"close")
 
 
+App = Callable[[Scope, Receive, Reply], Awaitable[None]]
+"""An ASGI app, or one that knows what it sends its answer by."""
+
+
 class Route(NamedTuple):
     """Who answers for a path, and to which methods."""
 
-    app: ASGIApp
+    app: App
     methods: Set[str]
 
 
@@ -55,51 +61,59 @@ class Edge:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; anything but HTTP and the server's life is turned away."""
-        if scope["type"] == "lifespan":
-            await self._app(scope, receive, send)
-        elif scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": 1000, "reason": "no WebSocket here"})
-        else:
-            await self._http(scope, receive, send)
-
-    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self._other(scope, receive, send)
         headers, repeated = read_headers(scope["headers"])
         exchange = self._begin(scope, headers)
-        reply = _Reply(send, exchange, self._of_every_answer)
+        reply = Reply(send, exchange, self._of_every_answer)
         try:
             refuse_ambiguous(scope, headers, repeated)
-            await self._route(scope, receive, reply, exchange)
+            await self._route(exchange)(scope, receive, reply)
         except Exception as error:  # noqa: BLE001  Whatever it is, it is answered in our shape.
             await self._fail(error, exchange, reply)
         finally:
             # Cancelled or left: there is nobody to answer.
             exchange.status = exchange.status or answers.CLIENT_GONE
-            self._access.write(exchange, self._clock() - exchange.started)
+            note = partial(self._access.write, exchange, self._clock() - exchange.started)
+            if exchange.at_once is None:
+                note()
+            else:
+                exchange.at_once.afterwards(note)
+
+    async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+        else:
+            await send({"type": "websocket.close", "code": 1000, "reason": "no WebSocket here"})
 
     def _begin(self, scope: Scope, headers: dict[str, str]) -> Exchange:
-        path = _path_as_sent(scope)
+        # The path before any decoding: what a proxy in front decided by.
+        raw_path = scope.get("raw_path")
+        path = scope["path"] if raw_path is None else raw_path.decode("latin-1")
         exchange = Exchange(
             method=scope["method"],
             route=path if path in self._routes else UNMATCHED,
-            http1=scope.get("http_version", "1.1").startswith("1"),
+            http1=scope.get("http_version", "1.1") < "2",
             headers=headers,
             request_id=usable_request_id(headers.get("x-request-id")),
             started=self._clock(),
+            at_once=scope.get(AT_ONCE),
         )
         keep(exchange, scope)
         return exchange
 
-    async def _route(self, scope: Scope, receive: Receive, reply: Send, exchange: Exchange) -> None:
-        if preflight := self._cors.preflight(exchange.method, exchange.headers):
-            return await answers.send(answers.empty(preflight), reply)
+    def _route(self, exchange: Exchange) -> "App":
+        """Return who answers; raises `Problem` where nobody does."""
+        if exchange.method == "OPTIONS" and (preflight := self._cors.preflight(exchange.headers)):
+            return lambda _scope, _receive, reply: reply.whole(answers.empty(preflight))
         route = self._routes.get(exchange.route)
         if route is None:
             raise Problem(Code.NOT_FOUND)
         if exchange.method not in route.methods:
             raise Problem(Code.METHOD_NOT_ALLOWED, headers={"allow": ", ".join(sorted(route.methods))})
-        return await route.app(scope, receive, reply)
+        return route.app
 
-    async def _fail(self, error: Exception, exchange: Exchange, reply: "_Reply") -> None:
+    async def _fail(self, error: Exception, exchange: Exchange, reply: Reply) -> None:
         if reply.gone:
             exchange.status = answers.CLIENT_GONE
             return
@@ -113,47 +127,19 @@ class Edge:
         if isinstance(error, ClientGone):
             exchange.status, exchange.code = answers.CLIENT_GONE, None
 
-    async def _refuse(self, problem: Problem, exchange: Exchange, reply: Send) -> None:
+    async def _refuse(self, problem: Problem, exchange: Exchange, reply: Reply) -> None:
         exchange.close = problem.close
         answer = answers.failed(problem, request_id=exchange.request_id, rfc9457=wants_problem(exchange.headers))
         # The client may leave now, too.
         with suppress(OSError):
-            await answers.send(answer, reply)
+            await reply.whole(answer)
 
     def _of_every_answer(self, exchange: Exchange) -> RawHeaders:
         headers = [(b"x-request-id", exchange.request_id.encode()), *_ALWAYS]
-        headers += [(name.encode(), value.encode()) for name, value in self._cors.of_answer(exchange.headers).items()]
+        if self._cors.allows_any:
+            cors = self._cors.of_answer(exchange.headers)
+            headers += [(name.encode(), value.encode()) for name, value in cors.items()]
         # HTTP/2 has no such header; its server says goodbye by itself.
         if exchange.http1 and (exchange.close or self._health.draining):
             headers.append(_CLOSE)
         return headers
-
-
-def _path_as_sent(scope: Scope) -> str:
-    """Return the path before any decoding: what a proxy in front decided by."""
-    raw_path: bytes | None = scope.get("raw_path")
-    decoded: str = scope["path"]
-    return decoded if raw_path is None else raw_path.decode("latin-1")
-
-
-class _Reply:
-    """The server's `send`, which adds what every answer has, and knows how far the answer got."""
-
-    __slots__ = ("_exchange", "_of_every_answer", "_send", "gone", "started")
-
-    def __init__(self, send: Send, exchange: Exchange, of_every_answer: Callable[[Exchange], RawHeaders]) -> None:
-        self._send, self._exchange, self._of_every_answer = send, exchange, of_every_answer
-        self.started = self.gone = False
-
-    async def __call__(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            self.started = True
-            self._exchange.status = message["status"]
-            message["headers"] = [*message["headers"], *self._of_every_answer(self._exchange)]
-        elif self._exchange.method == "HEAD":
-            message["body"] = b""  # Litestar leaves it to the server to drop.
-        try:
-            await self._send(message)
-        except OSError:
-            self.gone = True
-            raise

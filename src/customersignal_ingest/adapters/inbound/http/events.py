@@ -1,14 +1,14 @@
 """The two routes that take events."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from customersignal_ingest.adapters.inbound.http import answers, asked
-from customersignal_ingest.adapters.inbound.http.asgi import Receive, Scope, Send
+from customersignal_ingest.adapters.inbound.http.asgi import Receive, Scope
 from customersignal_ingest.adapters.inbound.http.body import BodyReader, Bound
 from customersignal_ingest.adapters.inbound.http.exchange import Exchange, exchange_of
 from customersignal_ingest.adapters.inbound.http.problem import Code, Problem
+from customersignal_ingest.adapters.inbound.http.reply import Reply
 from customersignal_ingest.domain.errors import Unavailable
 from customersignal_ingest.domain.flaws import Flaw
 from customersignal_ingest.domain.key import Tenant
@@ -52,34 +52,35 @@ class EventRoutes:
         self._limits = limits
         self._one_body, self._batch_body = _readers(limits)
 
-    async def single(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def single(self, scope: Scope, receive: Receive, reply: Reply) -> None:
         """Answer `POST /v1/events`: the body is the payload."""
         exchange = exchange_of(scope)
         tenant = await self._tenant(exchange)
         encoding = _encoding(exchange)
         with self._admission.lease(tenant.tenant_id) as lease:
-            lease.take(events=1)
-            payload = await self._one_body.read(receive, exchange, lease, encoding)
-            receipt = await self._store(exchange, tenant, [payload], exchange.headers.get("idempotency-key"))
+            payload = await self._one_body.read(receive, exchange, lease, encoding, events=1)
+            key, trace = exchange.headers.get("idempotency-key"), asked.traceparent_of(exchange.headers)
+            receipt = await self._ingest(tenant, [payload], idempotency_key=key, traceparent=trace)
+            exchange.receipt = receipt
             _refuse_wrong_route(receipt, payload)
             # Within the lease: while a client does not read its answer, the memory is still taken.
-            await answers.send(answers.single(receipt, event_bytes_max=self._limits.event_bytes_max), send)
+            await reply.whole(answers.single(receipt, event_bytes_max=self._limits.event_bytes_max))
 
-    async def batch(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def batch(self, scope: Scope, receive: Receive, reply: Reply) -> None:
         """Answer `POST /v1/events/batch`: each element of `events` is a payload."""
         exchange = exchange_of(scope)
         tenant = await self._tenant(exchange)
         encoding = _encoding(exchange)
         _refuse_idempotency_header(exchange)
         with self._admission.lease(tenant.tenant_id) as lease:
-            lease.hold(events=self._expected(exchange))
-            body = await self._batch_body.read(receive, exchange, lease, encoding)
+            body = await self._batch_body.read(receive, exchange, lease, encoding, events=self._expected(exchange))
             payloads = _split(body, self._limits.batch_events_max)
             lease.hold(events=len(payloads))
-            receipt = await self._store(exchange, tenant, payloads)
+            receipt = await self._ingest(tenant, payloads, traceparent=asked.traceparent_of(exchange.headers))
+            exchange.receipt = receipt
             listed = asked.wants_representation(exchange.headers)
             bytes_max = self._limits.event_bytes_max
-            await answers.send(answers.batch(receipt, listed=listed, event_bytes_max=bytes_max), send)
+            await reply.whole(answers.batch(receipt, listed=listed, event_bytes_max=bytes_max))
 
     def _expected(self, exchange: Exchange) -> int:
         """Guess how many events a batch has, so that one without a chance is refused before its body is read and split.
@@ -95,14 +96,6 @@ class EventRoutes:
         except Unavailable as error:
             raise Problem(Code.KEYS_UNAVAILABLE) from error
         return exchange.tenant
-
-    async def _store(
-        self, exchange: Exchange, tenant: Tenant, payloads: Sequence[Payload], idempotency_key: str | None = None
-    ) -> Receipt:
-        traceparent = asked.traceparent_of(exchange.headers)
-        receipt = await self._ingest(tenant, payloads, idempotency_key=idempotency_key, traceparent=traceparent)
-        exchange.receipt = receipt
-        return receipt
 
 
 def _readers(limits: HttpLimits) -> tuple[BodyReader, BodyReader]:

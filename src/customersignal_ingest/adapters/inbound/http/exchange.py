@@ -2,16 +2,36 @@
 
 import random
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from customersignal_ingest.adapters.inbound.http.asgi import Scope
 from customersignal_ingest.adapters.inbound.http.problem import Code
 from customersignal_ingest.domain.key import Tenant
 from customersignal_ingest.domain.outcome import Receipt
 
+AT_ONCE = "customersignal_ingest.at_once"
+"""Where a scope has what our own server can do besides ASGI."""
 _KEY = "customersignal_ingest.exchange"
 # An API key by mistake would be in the log and in the answer.
 _REQUEST_ID = re.compile(r"(?!cs_(?:live|test)_)[A-Za-z0-9._-]{1,64}")
+
+
+class AtOnce(Protocol):
+    """A body and an answer in one step each: in messages they cost a single event a seventh of its way."""
+
+    def body(self) -> bytes | None:
+        """Return the body if all of it is there, and nothing of it was taken before."""
+        ...
+
+    def reply(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes, /) -> None:
+        """Send the answer; raises `ConnectionResetError` when nobody is there any more."""
+        ...
+
+    def afterwards(self, work: Callable[[], None], /) -> None:
+        """Have this done once all answers of this round of the loop are sent: the same work is done faster at once."""
+        ...
 
 
 @dataclass(slots=True, kw_only=True)
@@ -20,6 +40,7 @@ class Exchange:
 
     `headers` has those that this service reads, by lower-case name. `size_bytes` counts the body
     as sent, `receipt` has what became of the events. `close` ends the connection with the answer.
+    `at_once` is there behind our own server.
     """
 
     method: str
@@ -34,6 +55,7 @@ class Exchange:
     status: int = 0
     code: Code | None = None
     close: bool = False
+    at_once: AtOnce | None = field(default=None, repr=False)
 
 
 def keep(exchange: Exchange, scope: Scope, /) -> None:
@@ -43,8 +65,7 @@ def keep(exchange: Exchange, scope: Scope, /) -> None:
 
 def exchange_of(scope: Scope, /) -> Exchange:
     """Return the exchange that the edge began for this request."""
-    exchange = scope[_KEY]
-    assert isinstance(exchange, Exchange)
+    exchange: Exchange = scope[_KEY]
     return exchange
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import math
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, cast
 
@@ -59,6 +60,14 @@ class Ground(Protocol):
         """Have the app answer."""
         ...
 
+    def flush_soon(self, connection: "Connection", /) -> None:
+        """Have it flushed at the end of this round of the loop."""
+        ...
+
+    def afterwards(self, work: Callable[[], None], /) -> None:
+        """Have this done after that."""
+        ...
+
 
 class Connection(asyncio.BufferedProtocol):
     """Reads requests, has the app answer them in their order, and ends. `deadline` is when what is owed is due."""
@@ -71,6 +80,7 @@ class Connection(asyncio.BufferedProtocol):
         self._reader = Reader(self._begin)
         self._requests: deque[Request] = deque()
         self._owed: Wait | None = None
+        self._unsent = b""  # What was said in this round of the loop.
         self._new, self._reading = True, True
         self._busy = False  # The app works on the first of the requests.
         self._unread = False  # There is something that the client has not read.
@@ -91,7 +101,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget it; a request that is whole is finished all the same."""
-        self._deaf = True
+        self._deaf, self._unsent = True, b""
         for request in self._requests:
             request.leave()
         self._requests.clear()
@@ -149,7 +159,7 @@ class Connection(asyncio.BufferedProtocol):
     def want(self, request: Request, /, *, first: bytes) -> None:
         """Let more of the body come, having said `first` to the client."""
         if first:
-            self._transport.write(first)
+            self._say(first)
         self._look()
 
     def give(self, request: Request, /) -> None:
@@ -157,11 +167,15 @@ class Connection(asyncio.BufferedProtocol):
         request.close = request.close or self._ground.ending
         self._requests.popleft()
         self._busy = False
-        self._transport.write(request.answer(self._ground.of_every_answer))
+        self._say(request.answer(self._ground.of_every_answer))
         if request.close:
             self._part()
         else:
             self._go_on()
+
+    def afterwards(self, work: Callable[[], None], /) -> None:
+        """Have this done once all that was said in this round of the loop is sent."""
+        self._ground.afterwards(work)
 
     # What the listener calls.
 
@@ -187,12 +201,27 @@ class Connection(asyncio.BufferedProtocol):
         else:
             self._look()
 
+    def flush(self) -> None:
+        """Send what was said."""
+        unsent, self._unsent = self._unsent, b""
+        if unsent:
+            self._transport.write(unsent)
+
     def cut(self) -> None:
         """End it now, whatever is still to be read or written."""
+        self.flush()  # What the kernel takes at once is not lost.
         self._ground.left(self)
         self._transport.abort()
 
     # How it goes on, and how it ends.
+
+    def _say(self, words: bytes) -> None:
+        """Send this at the end of the round: who was woken by the first answer of many finds the others there, too."""
+        if not self._unsent:
+            self._ground.flush_soon(self)
+        self._unsent += words
+        if self._requests:
+            self.flush()  # Only then it is known whether the client reads, and the next one may be begun.
 
     def _take(self, request: Request) -> None:
         self._requests.append(request)
@@ -213,7 +242,7 @@ class Connection(asyncio.BufferedProtocol):
         owed = self._owed_now()
         if owed is not self._owed:
             self._owed = owed
-            self.deadline = self._time() + owed.seconds
+            self.deadline = math.inf if owed is ANSWER else self._time() + owed.seconds
             self._ground.note(self, owed)
         if self._reading is self._has_enough() and not self._left:
             self._reading = not self._reading
@@ -248,6 +277,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _part(self) -> None:
         """Say no more, and read for a while: to close upon what is unread would take back the last answer."""
+        self.flush()
         self._deaf = self._parting = True
         self._requests.clear()
         if self._left:

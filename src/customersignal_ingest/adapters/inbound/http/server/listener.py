@@ -3,10 +3,12 @@
 import asyncio
 import socket
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from email.utils import formatdate
 
 from customersignal_ingest.adapters.inbound.http.asgi import ASGIApp
+from customersignal_ingest.adapters.inbound.http.exchange import AT_ONCE
 from customersignal_ingest.adapters.inbound.http.server.connection import ANSWER, READING, Connection, Wait
 from customersignal_ingest.adapters.inbound.http.server.request import Request
 
@@ -41,6 +43,9 @@ class Listener:
         self._unread: dict[Connection, int] = {}
         self._unread_bytes = 0
         self._work: dict[Request, asyncio.Task[None]] = {}
+        self._unflushed: list[Connection] = []
+        self._afterwards: list[Callable[[], None]] = []
+        self._round_ends = False
         self._quiet = asyncio.Event()
         self._server: asyncio.Server | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -106,7 +111,8 @@ class Listener:
             self._idle.pop(connection, None)
         else:
             self._idle.setdefault(connection)
-        self._unread_bytes -= self._unread.pop(connection, 0)
+        if self._unread:
+            self._unread_bytes -= self._unread.pop(connection, 0)
         if owed is READING:
             self._unread[connection] = connection.unread_bytes
             self._unread_bytes += connection.unread_bytes
@@ -117,7 +123,32 @@ class Listener:
         """Have the app answer."""
         self._work[request] = self._loop.create_task(self._answer(request))
 
+    def flush_soon(self, connection: Connection, /) -> None:
+        """Have it flushed once all that is ready now has been done: to wake a client for each answer costs more."""
+        self._unflushed.append(connection)
+        self._end_round()
+
+    def afterwards(self, work: Callable[[], None], /) -> None:
+        """Have this done after that, with all that is like it: together it takes half the time."""
+        self._afterwards.append(work)
+        self._end_round()
+
+    def _end_round(self) -> None:
+        if not self._round_ends:
+            self._round_ends = True
+            self._loop.call_soon(self._at_the_end_of_the_round)
+
+    def _at_the_end_of_the_round(self) -> None:
+        self._round_ends = False
+        unflushed, self._unflushed = self._unflushed, []
+        afterwards, self._afterwards = self._afterwards, []
+        for connection in unflushed:
+            connection.flush()
+        for work in afterwards:
+            work()
+
     async def _answer(self, request: Request) -> None:
+        request.scope[AT_ONCE] = request
         try:
             await self._app(request.scope, request.receive, request.send)
         finally:

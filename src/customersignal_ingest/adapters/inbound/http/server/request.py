@@ -1,7 +1,7 @@
 """One request and its answer: what ASGI calls `receive` and `send`."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Protocol
 
@@ -24,6 +24,10 @@ class Line(Protocol):
 
     def give(self, request: "Request", /) -> None:
         """Send the answer, which is whole."""
+        ...
+
+    def afterwards(self, work: Callable[[], None], /) -> None:
+        """Have this done at the end of this round of the loop."""
         ...
 
     def cut(self) -> None:
@@ -120,8 +124,29 @@ class Request:
             self.answered, self.unread = True, b""
             self._line.give(self)
 
+    def body(self) -> bytes | None:
+        """Return the body if all of it is there and nothing of it was taken before; `receive` then has nothing more."""
+        if not self.whole or self._told or len(self.unread) != self._size_bytes:
+            return None
+        body, self.unread, self._told = bytes(self.unread), b"", True
+        return body
+
+    def reply(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes, /) -> None:
+        """Take the answer in one piece, as `send` does in several."""
+        if self.gone:
+            raise ConnectionResetError("the client left")
+        self._status, self._headers, self._body = status, headers, body
+        if not self.answered:
+            self.answered, self.unread = True, b""
+            self._line.give(self)
+
+    def afterwards(self, work: Callable[[], None], /) -> None:
+        """Have this done after the answers of this round of the loop, together with all that is to be done then."""
+        self._line.afterwards(work)
+
     def over(self) -> None:
         """The app has ended; without an answer, so must the connection."""
+        del self.scope  # Which has the request: together they would wait for the garbage collector.
         if not (self.answered or self.gone):
             self._line.cut()
 
