@@ -22,8 +22,8 @@ _PEPPER_OF_MEMORY = b"memory"
 
 
 def _address(text: str) -> str:
-    parts = urlsplit(f"//{text}")
     try:
+        parts = urlsplit(f"//{text}")
         good = parts.hostname and parts.port and parts.netloc == text
     except ValueError:
         good = False

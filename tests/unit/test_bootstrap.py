@@ -207,6 +207,14 @@ async def test_without_a_store_nothing_is_opened(missing: str) -> None:
             pass
 
 
+@pytest.mark.parametrize("address", ["[::1:8080", "127.0.0.1:99999", "127.0.0.1:http", "127.0.0.1"])
+async def test_a_transport_at_an_address_that_can_not_be_read_stops_the_start(address: str) -> None:
+    settings = IN_MEMORY.model_copy(update={"transports": (f"http://{address}",)})
+
+    with pytest.raises(ConfigurationError, match="expected an address and a port"):
+        Container(settings).transports()
+
+
 async def test_a_lowered_limit_is_published_and_in_force() -> None:
     settings = IN_MEMORY.model_copy(update={"in_flight_events_max": 10})
 

@@ -105,10 +105,6 @@ def test_a_value_that_can_not_be_read_is_not_repeated() -> None:
     assert "s3cret" not in parameter_refusal("kafka://h/t?linger_ms=s3cret")
 
 
-def test_a_url_that_can_not_be_read_is_refused() -> None:
-    assert parameter_refusal("kafka://[::1/t?acks=all")
-
-
 @given(st.text(max_size=40))
 def test_any_text_is_read_or_refused(text: str) -> None:
     with suppress(ConfigurationError):

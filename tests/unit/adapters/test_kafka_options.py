@@ -16,9 +16,9 @@ def read(url: str, **secrets: str) -> Options:
 
 
 def test_a_url_names_servers_and_topic() -> None:
-    options = read("kafka://h1:9092,h2,[::1]:9094/events_raw")
+    options = read("kafka://h1:9092,h2,[::1]:9094,[fe80::2]/events_raw?linger_ms=1#here")
 
-    assert options.servers == ("h1:9092", "h2:9092", "[::1]:9094")
+    assert options.servers == ("h1:9092", "h2:9092", "[::1]:9094", "[fe80::2]:9092")
     assert options.topic == "events_raw"
 
 
@@ -46,6 +46,12 @@ def test_an_unknown_parameter_names_the_nearest_known_one() -> None:
         "kafka://h1:9092",
         "kafka://h1:9092/",
         "kafka:///events_raw",
+        "kafka:h1/events_raw",
+        "kafka://[::1/events_raw",
+        "kafka://::1:9092/events_raw",
+        "kafka://[h1]:9092/events_raw",
+        "kafka://h1]:9092/events_raw",
+        "kafka://h1[::1]/events_raw",
         "kafka://h1:abc/events_raw",
         "kafka://h1:0/events_raw",
         "kafka://h1,,h2/events_raw",

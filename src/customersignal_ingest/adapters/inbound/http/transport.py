@@ -7,6 +7,7 @@ one port).
 
 import asyncio
 import resource
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 from customersignal_ingest.adapters.inbound.http.app import create_app
@@ -105,10 +106,11 @@ def _connections_max() -> int:
 
 
 def _address(url: str) -> tuple[str, int]:
-    parts = urlsplit(url)
-    if not parts.hostname or not parts.port or parts.path not in ("", "/"):
-        raise ConfigurationError("expected an address and a port, as in http://127.0.0.1:8080")
-    return parts.hostname, parts.port
+    with suppress(ValueError):  # Of brackets that do not fit, or a port that is none.
+        parts = urlsplit(url)
+        if parts.hostname and parts.port and parts.path in ("", "/"):
+            return parts.hostname, parts.port
+    raise ConfigurationError("expected an address and a port, as in http://127.0.0.1:8080")
 
 
 def _origins(text: str) -> tuple[str, ...]:

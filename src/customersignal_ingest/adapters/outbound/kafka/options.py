@@ -3,8 +3,9 @@
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from ipaddress import AddressValueError, IPv6Address
 from typing import Any, Literal, get_args
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from customersignal_ingest.domain.errors import ConfigurationError
 from customersignal_ingest.registry import AdapterSettings, nearest, one_of, url_parameters, whole_number
@@ -80,14 +81,15 @@ class Options:
 
 def read_options(url: str, settings: AdapterSettings, /) -> Options:
     """Read the URL and the secrets; raises `ConfigurationError` for whatever is not understood."""
-    parts = urlsplit(url)
-    if "@" in parts.netloc:
+    # Not by `urlsplit`: several servers, one of them [::1], are no URL for it, from some release of Python on.
+    servers, _, path = url.partition("://")[2].partition("#")[0].partition("?")[0].partition("/")
+    if "@" in servers:
         raise ConfigurationError(
             "a Kafka URL has no user or password: set CS_INGEST_KAFKA_SASL_USERNAME and ..._PASSWORD"
         )
     return Options(
-        servers=tuple(_server(each) for each in parts.netloc.split(",")),
-        topic=_topic(unquote(parts.path)),
+        servers=tuple(_server(each) for each in servers.split(",")),
+        topic=_topic(unquote(path)),
         client_id=f"cs-ingest-{__version__}-{settings.instance}",
         publish_timeout_s=settings.publish_timeout_s,
         event_bytes_max=settings.event_bytes_max,
@@ -104,13 +106,22 @@ def _server(text: str) -> str:
     host, colon, port = text.rpartition(":") if not text.endswith("]") else (text, "", "")
     if not colon:
         host, port = text, str(PORT)
-    if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
+    if not _is_host(host) or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
         raise ConfigurationError("a Kafka URL looks like kafka://host:9092,host2:9092/events_raw")
     return f"{host}:{port}"
 
 
-def _topic(path: str) -> str:
-    topic = path.removeprefix("/")
+def _is_host(text: str) -> bool:
+    if not set(text) & set("[]:"):
+        return bool(text)
+    try:
+        IPv6Address(text[1:-1])
+    except AddressValueError:
+        return False
+    return text[:1] + text[-1:] == "[]"
+
+
+def _topic(topic: str) -> str:
     good = topic.isascii() and topic.replace(".", "").replace("_", "").replace("-", "").isalnum()
     if not good or len(topic) > TOPIC_CHARACTERS_MAX:
         raise ConfigurationError("a Kafka URL ends with the topic's name, as in kafka://host:9092/events_raw")
