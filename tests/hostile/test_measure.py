@@ -25,7 +25,7 @@ def test_in_overload_each_event_is_stored_or_refused_and_none_is_lost(tmp_path: 
     with measured_stage(tmp_path) as stage:
         found = overloaded(stage, rounds=1, seconds=1.5, tell=print, events=200)
 
-    assert found.statuses.keys() <= {"202", "503"}
+    assert found.statuses.keys() - {NO_CONNECTION} <= {"202", "503"}
     assert found.statuses["202"] > 0
     assert found.unaccounted == 0
     assert found.memory.broken == []
