@@ -10,6 +10,7 @@ import statistics
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -28,7 +29,8 @@ GOODPUT_MIN = 0.8
 REFUSED_WITHIN_S = 0.05
 MEMORY_MIB_MAX = 320
 """What is in flight at the most, 64 MiB, several times over: as sent, decoded, in events and in records."""
-BACK_MIB_MAX = 96
+BACK_MIB_MAX = 32
+BACK_WITHIN_S = 12.0
 
 _CONNECTIONS_MAX = 1_500
 _RATE = 50.0
@@ -234,7 +236,12 @@ def _watched(stage: Stage) -> Iterator[list[float]]:
 
 
 def _memory(samples: list[float], stage: Stage) -> Memory:
-    return Memory(before=samples[0], peak=max(samples), after=stage.memory_mib())
+    """Wait until it has been given back, as far as it will be."""
+    before, after, deadline = samples[0], stage.memory_mib(), time.monotonic() + BACK_WITHIN_S
+    while after > before + 1 and time.monotonic() < deadline:
+        time.sleep(_SAMPLE_S)
+        after = min(after, stage.memory_mib())
+    return Memory(before=before, peak=max(samples), after=after)
 
 
 def _key(stage: Stage) -> str:

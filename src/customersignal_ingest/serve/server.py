@@ -1,7 +1,6 @@
 """One server: from its first signal handler to its last answer."""
 
 import asyncio
-import gc
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -13,6 +12,7 @@ import structlog
 from customersignal_ingest.bootstrap import Container, opened
 from customersignal_ingest.logs import Writer
 from customersignal_ingest.ports import Transport
+from customersignal_ingest.serve.memory import give_back_when_quiet, look_for_garbage_seldom
 from customersignal_ingest.serve.stop import Stop, Watchdog
 from customersignal_ingest.serve.workers import Worker
 from customersignal_ingest.settings import Settings
@@ -20,9 +20,6 @@ from customersignal_ingest.settings import Settings
 # What the transports wait for beyond the publisher's own deadline, and what closing the stores may take after that.
 ANSWERS_MARGIN_S = 1.7
 CLOSE_MARGIN_S = 3.5
-# What is in flight is no garbage, and what has been answered goes without the collector, which is for cycles
-# alone: a look after every 700 new objects, which is Python's own choice, goes through all that is in flight.
-GARBAGE_THRESHOLDS = (50_000, 20, 20)
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +90,9 @@ class _Server:
             for transport in transports:
                 await transport.open()
             self._tell(container)
+            giving_back = asyncio.create_task(give_back_when_quiet(lambda: container.admission().events > 0))
             await _until_asked(stop, transports)
+            giving_back.cancel()
             await self._drain(container, transports, stop)
         self._log.info("stopped")
 
@@ -105,8 +104,7 @@ class _Server:
             self._log.warning("events are kept in memory and end with this process")
 
     def _tell(self, container: Container) -> None:
-        gc.freeze()  # What is there now stays; to look through it again and again would only delay answers.
-        gc.set_threshold(*GARBAGE_THRESHOLDS)
+        look_for_garbage_seldom()
         started = Started(settings=self._settings, seconds=time.monotonic() - self._began)
         self._log.info("serving", listen=self._settings.listen, publisher=self._settings.publisher_scheme)
         self._on_started(started)
