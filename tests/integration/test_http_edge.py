@@ -1,6 +1,7 @@
 """The HTTP server on real sockets: answers that arrive, clients by the thousand, and the end of the process."""
 
 import asyncio
+import gc
 import json
 import resource
 import socket
@@ -201,6 +202,41 @@ async def test_each_connection_sends_at_once_and_keeps_no_more_than_a_bound() ->
     writer.close()
     await writer.wait_closed()
     assert await listener.close(5)
+
+
+@pytest.mark.anyio
+async def test_a_connection_that_ended_leaves_nothing_to_the_garbage_collector() -> None:
+    class Left(Listener):
+        def left(self, connection: Connection, /) -> None:
+            super().left(connection)
+            gone.set()
+
+    gone = asyncio.Event()
+    listener = Left(say_live, connections_max=10, keep_alive_s=5)
+    port = bound(("127.0.0.1", 0), shared=False)
+    await listener.open(port)
+    gc.collect()
+    gc.disable()
+    try:
+        for sent in (LIVE, LIVE[:20], b"no HTTP\r\n\r\n"):
+            gone.clear()
+            await asyncio.to_thread(sent_and_left, port.getsockname(), sent)
+            await gone.wait()
+        await asyncio.sleep(0)  # asyncio lets go of the socket after it has told us.
+        left = [thing for thing in gc.get_objects() if isinstance(thing, Connection | asyncio.Transport)]
+    finally:
+        gc.enable()
+
+    assert left == []
+    assert await listener.close(5)
+
+
+def sent_and_left(address: tuple[str, int], sent: bytes) -> None:
+    with socket.create_connection(address, timeout=PATIENCE_S) as client:
+        client.sendall(sent)
+        client.shutdown(socket.SHUT_WR)
+        while client.recv(1000):
+            pass
 
 
 LIMITED = """

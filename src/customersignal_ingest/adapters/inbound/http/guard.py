@@ -70,9 +70,8 @@ def read_headers(raw: RawHeaders, /) -> tuple[dict[str, str], set[str]]:
 
 def refuse_ambiguous(scope: Scope, headers: dict[str, str], repeated: set[str], /) -> None:
     """Raise `Problem` for a request that could not be read, has too many headers, or could be read in two ways."""
-    refused: Exception | None = scope.get(REFUSED)
-    if refused is not None:
-        raise refused
+    if REFUSED in scope:
+        raise scope.pop(REFUSED)
     version = scope.get("http_version", "1.1")
     _refuse_too_much(scope["headers"])
     if version not in _VERSIONS:

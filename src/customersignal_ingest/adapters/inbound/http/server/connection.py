@@ -107,6 +107,8 @@ class Connection(asyncio.BufferedProtocol):
         self._requests.clear()
         self._reader.stop()
         self._ground.left(self)
+        # asyncio's transport holds itself by this, and would wait for the garbage collector with its socket.
+        vars(self._transport).pop("_read_ready_cb", None)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Return where to put what comes: all share one place, which is empty again when the next one reads."""

@@ -104,8 +104,9 @@ class Reader:
         return line
 
     def stop(self) -> None:
-        """Let go of the parser, which holds its reader as the reader holds it."""
+        """Let go of the parser, and of the request, which hold the reader, or its connection, as they are held."""
         del self._parser, self._begin
+        self.request = None
 
     # What the parser calls.
 

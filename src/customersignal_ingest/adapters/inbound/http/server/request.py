@@ -146,7 +146,9 @@ class Request:
 
     def over(self) -> None:
         """The app has ended; without an answer, so must the connection."""
-        del self.scope  # Which has the request: together they would wait for the garbage collector.
+        # Each has the request, the flaw by its traceback: together they would wait for the garbage collector.
+        del self.scope
+        self._flaw = None
         if not (self.answered or self.gone):
             self._line.cut()
 
