@@ -19,17 +19,16 @@ class Cors:
     def __init__(self, origins: tuple[str, ...]) -> None:
         """Take the origins, each as a browser sends it: `https://shop.example`."""
         self._origins = frozenset(origins)
-        self.allows_any = bool(origins)
 
-    def preflight(self, headers: Mapping[str, str]) -> Mapping[str, str] | None:
-        """Return the headers that answer an `OPTIONS`, `None` if this is no browser's question or the answer is no."""
-        if "access-control-request-method" not in headers:
+    def preflight(self, method: str, headers: Mapping[str, str]) -> Mapping[str, str] | None:
+        """Return the headers that answer a browser's question, `None` if this is none or the answer is no."""
+        if method != "OPTIONS" or "access-control-request-method" not in headers:
             return None
         return _ANSWER if headers.get("origin") in self._origins else None
 
     def of_answer(self, headers: Mapping[str, str]) -> Mapping[str, str]:
         """Return the headers by which the browser lets the page read an answer."""
-        if not self.allows_any:
+        if not self._origins:
             return {}
         if headers.get("origin") not in self._origins:
             return {"vary": "Origin"}

@@ -15,7 +15,7 @@ from customersignal_ingest.adapters.inbound.http.access import AccessLog
 from customersignal_ingest.adapters.inbound.http.asgi import ASGIApp, Receive, Scope, Send
 from customersignal_ingest.adapters.inbound.http.asked import wants_problem
 from customersignal_ingest.adapters.inbound.http.cors import Cors
-from customersignal_ingest.adapters.inbound.http.exchange import AT_ONCE, Exchange, keep, usable_request_id
+from customersignal_ingest.adapters.inbound.http.exchange import AFTERWARDS, AT_ONCE, Exchange, keep, usable_request_id
 from customersignal_ingest.adapters.inbound.http.guard import RawHeaders, read_headers, refuse_ambiguous
 from customersignal_ingest.adapters.inbound.http.problem import ClientGone, Code, Problem
 from customersignal_ingest.adapters.inbound.http.reply import Reply
@@ -75,10 +75,7 @@ class Edge:
             # Cancelled or left: there is nobody to answer.
             exchange.status = exchange.status or answers.CLIENT_GONE
             note = partial(self._access.write, exchange, self._clock() - exchange.started)
-            if exchange.at_once is None:
-                note()
-            else:
-                exchange.at_once.afterwards(note)
+            scope.get(AFTERWARDS, _now)(note)
 
     async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -102,9 +99,9 @@ class Edge:
         keep(exchange, scope)
         return exchange
 
-    def _route(self, exchange: Exchange) -> "App":
+    def _route(self, exchange: Exchange) -> App:
         """Return who answers; raises `Problem` where nobody does."""
-        if exchange.method == "OPTIONS" and (preflight := self._cors.preflight(exchange.headers)):
+        if preflight := self._cors.preflight(exchange.method, exchange.headers):
             return lambda _scope, _receive, reply: reply.whole(answers.empty(preflight))
         route = self._routes.get(exchange.route)
         if route is None:
@@ -136,10 +133,12 @@ class Edge:
 
     def _of_every_answer(self, exchange: Exchange) -> RawHeaders:
         headers = [(b"x-request-id", exchange.request_id.encode()), *_ALWAYS]
-        if self._cors.allows_any:
-            cors = self._cors.of_answer(exchange.headers)
-            headers += [(name.encode(), value.encode()) for name, value in cors.items()]
+        headers += [(name.encode(), value.encode()) for name, value in self._cors.of_answer(exchange.headers).items()]
         # HTTP/2 has no such header; its server says goodbye by itself.
         if exchange.http1 and (exchange.close or self._health.draining):
             headers.append(_CLOSE)
         return headers
+
+
+def _now(work: Callable[[], None]) -> None:
+    work()

@@ -2,7 +2,7 @@
 
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -13,6 +13,8 @@ from customersignal_ingest.domain.outcome import Receipt
 
 AT_ONCE = "customersignal_ingest.at_once"
 """Where a scope has what our own server can do besides ASGI."""
+AFTERWARDS = "customersignal_ingest.afterwards"
+"""Where it has what puts work off until all answers of this round of the loop are sent: together it goes faster."""
 _KEY = "customersignal_ingest.exchange"
 # An API key by mistake would be in the log and in the answer.
 _REQUEST_ID = re.compile(r"(?!cs_(?:live|test)_)[A-Za-z0-9._-]{1,64}")
@@ -27,10 +29,6 @@ class AtOnce(Protocol):
 
     def reply(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes, /) -> None:
         """Send the answer; raises `ConnectionResetError` when nobody is there any more."""
-        ...
-
-    def afterwards(self, work: Callable[[], None], /) -> None:
-        """Have this done once all answers of this round of the loop are sent: the same work is done faster at once."""
         ...
 
 

@@ -57,7 +57,7 @@ def read_headers(raw: RawHeaders, /) -> tuple[dict[str, str], set[str]]:
     """
     headers: dict[str, str] = {}
     repeated: set[str] = set()
-    for raw_name, raw_value in raw if len(raw) <= HEADERS_MAX else raw[:HEADERS_MAX]:
+    for raw_name, raw_value in raw[:HEADERS_MAX]:
         name = _READ.get(raw_name)
         if name is not None:
             value = raw_value.strip(b" \t").decode("latin-1")

@@ -3,7 +3,6 @@
 import asyncio
 import math
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, cast
 
@@ -62,10 +61,6 @@ class Ground(Protocol):
 
     def flush_soon(self, connection: "Connection", /) -> None:
         """Have it flushed at the end of this round of the loop."""
-        ...
-
-    def afterwards(self, work: Callable[[], None], /) -> None:
-        """Have this done after that."""
         ...
 
 
@@ -174,10 +169,6 @@ class Connection(asyncio.BufferedProtocol):
             self._part()
         else:
             self._go_on()
-
-    def afterwards(self, work: Callable[[], None], /) -> None:
-        """Have this done once all that was said in this round of the loop is sent."""
-        self._ground.afterwards(work)
 
     # What the listener calls.
 

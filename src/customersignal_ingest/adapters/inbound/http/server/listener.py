@@ -8,7 +8,7 @@ from contextlib import suppress
 from email.utils import formatdate
 
 from customersignal_ingest.adapters.inbound.http.asgi import ASGIApp
-from customersignal_ingest.adapters.inbound.http.exchange import AT_ONCE
+from customersignal_ingest.adapters.inbound.http.exchange import AFTERWARDS, AT_ONCE
 from customersignal_ingest.adapters.inbound.http.server.connection import ANSWER, READING, Connection, Wait
 from customersignal_ingest.adapters.inbound.http.server.request import Request
 
@@ -148,7 +148,7 @@ class Listener:
             work()
 
     async def _answer(self, request: Request) -> None:
-        request.scope[AT_ONCE] = request
+        request.scope.update({AT_ONCE: request, AFTERWARDS: self.afterwards})
         try:
             await self._app(request.scope, request.receive, request.send)
         finally:

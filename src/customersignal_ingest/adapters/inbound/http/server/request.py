@@ -1,7 +1,7 @@
 """One request and its answer: what ASGI calls `receive` and `send`."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Protocol
 
@@ -24,10 +24,6 @@ class Line(Protocol):
 
     def give(self, request: "Request", /) -> None:
         """Send the answer, which is whole."""
-        ...
-
-    def afterwards(self, work: Callable[[], None], /) -> None:
-        """Have this done at the end of this round of the loop."""
         ...
 
     def cut(self) -> None:
@@ -120,9 +116,8 @@ class Request:
             return
         body: bytes = message.get("body", b"")
         self._body = self._body + body if self._body else body
-        if not message.get("more_body", False) and not self.answered:
-            self.answered, self.unread = True, b""
-            self._line.give(self)
+        if not message.get("more_body", False):
+            self.reply(self._status, self._headers, self._body)
 
     def body(self) -> bytes | None:
         """Return the body if all of it is there and nothing of it was taken before; `receive` then has nothing more."""
@@ -139,10 +134,6 @@ class Request:
         if not self.answered:
             self.answered, self.unread = True, b""
             self._line.give(self)
-
-    def afterwards(self, work: Callable[[], None], /) -> None:
-        """Have this done after the answers of this round of the loop, together with all that is to be done then."""
-        self._line.afterwards(work)
 
     def over(self) -> None:
         """The app has ended; without an answer, so must the connection."""
