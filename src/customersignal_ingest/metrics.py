@@ -49,11 +49,10 @@ class Count:
 class Counts(Collector):
     """A counter of Prometheus' kind: the library's takes a lock for each event, of which there is no need here."""
 
-    def __init__(self, name: str, documentation: str, labels: Sequence[str], *, to: CollectorRegistry) -> None:
+    def __init__(self, name: str, documentation: str, labels: Sequence[str]) -> None:
         """No series exists yet."""
         self._name, self._documentation, self.label_names = name, documentation, labels
         self._series: dict[tuple[str, ...], Count] = {}
-        to.register(self)
 
     def labels(self, *values: object) -> Count:
         """Return the series with these values of the labels, which is worth keeping."""
@@ -130,9 +129,9 @@ class Metrics:
             ("http_request_method", "http_route", "http_response_status_code"),
             buckets=_SECONDS,
         )
-        events = Counts("cs_ingest_events", "Events by what became of them.", ("outcome",), to=to)
+        events = Counts("cs_ingest_events", "Events by what became of them.", ("outcome",))
         self._events = {kind: events.labels(name) for kind, name in OUTCOMES.items()}
-        self.rejections = Counts("cs_ingest_rejections", "Rejected events by reason.", ("reason",), to=to)
+        self.rejections = Counts("cs_ingest_rejections", "Rejected events by reason.", ("reason",))
         publish_seconds = Histogram(
             "cs_ingest_publish_duration_seconds", "Time from a publish to its outcomes.", buckets=_SECONDS
         )
@@ -152,7 +151,7 @@ class Metrics:
             "cs_ingest_last_stored_timestamp_seconds", "When an event was last stored, Unix time.", registry=to
         )
         last_stored.set_function(lambda: self._stored_at)
-        key_lookups = Counts("cs_ingest_key_lookups", "Look-ups of API keys by result.", ("result",), to=to)
+        key_lookups = Counts("cs_ingest_key_lookups", "Look-ups of API keys by result.", ("result",))
         self.late_acks = Counter(
             "cs_ingest_late_acks", "Confirmations that came after Unknown was answered.", registry=to
         )
@@ -166,8 +165,9 @@ class Metrics:
         event_loop_lag = Histogram(
             "cs_ingest_event_loop_lag_seconds", "How late the event loop comes round.", buckets=_SECONDS
         )
-        for histogram in (self.request_seconds, publish_seconds, batch_events, event_loop_lag):
-            to.register(histogram)
+        histograms = (self.request_seconds, publish_seconds, batch_events, event_loop_lag)
+        for ours in (events, self.rejections, key_lookups, *histograms):
+            to.register(ours)
         self.publish_seconds, self.batch_events = publish_seconds.labels(), batch_events.labels()
         self.event_loop_lag = event_loop_lag.labels()
         for reason in Reason:
