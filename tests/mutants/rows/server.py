@@ -110,6 +110,25 @@ CONNECTIONS = (
         new="        if self._unused_bytes > 1000 * HEAD_BYTES_MAX:\n",
         tests=(f"{CONNECTION}::test_what_has_no_end_is_431", f"{CONNECTION}::test_empty_lines_without_end_are_431"),
     ),
+    Mutant(
+        name="known-head-any-length",
+        bug="Behind a head that was read before, all that came is the body, whatever content-length says.",
+        file="adapters/inbound/http/server/again.py",
+        old='values[self._length] != b"%d" % len(body) or ',
+        new="",
+        tests=(
+            f"{CONNECTION}::test_so_it_is_with_any_other_value",
+            f"{CONNECTION}::test_so_it_is_with_any_other_body_and_any_other_byte",
+        ),
+    ),
+    Mutant(
+        name="known-head-keeps-the-key",
+        bug="A connection keeps the API key of a head for the next one.",
+        file="adapters/inbound/http/server/again.py",
+        old='(name, b"" if name in DIFFERING else value)',
+        new="(name, value)",
+        tests=(f"{CONNECTION}::test_of_a_head_that_may_come_again_no_key_is_kept",),
+    ),
 )
 
 ALL_CONNECTIONS = (

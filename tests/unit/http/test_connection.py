@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 from bench import BODY, CHUNKED, Bench, chunks, get, post, simulated
+from http_service import KEY
 from hypothesis import given
 from hypothesis import strategies as st
 
 from customersignal_ingest.adapters.inbound.http.asgi import Message, Receive, Scope, Send
-from customersignal_ingest.adapters.inbound.http.guard import HEADERS_MAX
+from customersignal_ingest.adapters.inbound.http.guard import HEADERS_MAX, READ, REFUSED, read_headers
 from customersignal_ingest.adapters.inbound.http.server.connection import PIPELINED_MAX, UNREAD_BYTES_MAX, Connection
-from customersignal_ingest.adapters.inbound.http.server.reader import HEAD_BYTES_MAX, Reader
+from customersignal_ingest.adapters.inbound.http.server.reader import HEAD_BYTES_MAX, LEARNED_MAX, Reader
 from customersignal_ingest.adapters.inbound.http.server.request import REST_BYTES_MAX, Request
 from tests.unit.simulated_time import everyone_waits, run
 
@@ -683,3 +684,113 @@ async def test_an_answer_in_pieces_is_sent_whole() -> None:
 
     assert [answer.body for answer in client.answers] == [b"abc", b"abc"]
     assert client.writes == 2
+
+
+# A head that comes again.
+
+SAID = [b"X-Request-Id: a-1", b"Idempotency-Key: k-1", b"Traceparent: 00-" + b"1" * 32 + b"-" + b"2" * 16 + b"-01"]
+LENGTH = len(BODY)
+ODD = [b"", b" c", b"c ", b"a\tb", b"a\x7fb", b"\xe9", b"a\rb", b"a\nb", b"a\0b"]
+VALUES = {
+    b"X-Request-Id": [b"a-1", b"b", *ODD],
+    b"Idempotency-Key": [b"k-1", b"k-2", *ODD],
+    b"User-Agent": [b"x", b"y"],
+    b"Connection": [b"keep-alive", b"close"],
+    b"Content-Length": [b"%d" % (LENGTH + by) for by in (0, 0, 0, -1, 1)] + [b"0%d" % LENGTH, b"+%d" % LENGTH],
+}
+BODIES = [BODY, BODY, BODY.replace(b'"a"', b'"abc"'), b"", BODY + b"\r\n", BODY + get()]
+KEYS = [KEY, KEY, "cs_live_unknown"]
+EDITS = [
+    (b"", b""),
+    (b"", b""),
+    (b"\r\n", b"\n"),
+    (b": ", b":"),
+    (b": ", b" : "),
+    (b"Host", b"host"),
+    (b"POST", b"PUT"),
+]
+
+
+@st.composite
+def much_alike(draw: st.DrawFn) -> list[bytes]:
+    """Requests with the same headers: three that are alike, and some with other values, or odd in one place."""
+    names = draw(st.permutations(draw(st.lists(st.sampled_from(list(VALUES)), unique=True))))
+    usual = post(*[b"%s: %s" % (name, VALUES[name][0]) for name in names])
+    sent = [usual] * 3
+    for _ in range(draw(st.integers(1, 3))):
+        lines = [b"%s: %s" % (name, draw(st.sampled_from(VALUES[name]))) for name in names]
+        request = post(*lines, body=draw(st.sampled_from(BODIES)), key=draw(st.sampled_from(KEYS)))
+        sent.append(request.replace(*draw(st.sampled_from(EDITS)), draw(st.sampled_from([1, 1, 9]))))
+    return sent
+
+
+def whatever_is_learned_is_the_same(requests: list[bytes]) -> bool:
+    async def played(learned_max: int) -> list[tuple[Any, ...]]:
+        seen: list[tuple[Any, ...]] = []
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            asked = {name: scope[name] for name in ("method", "path", "raw_path", "query_string", "http_version")}
+            try:
+                body: Any = (await receive())["body"]
+            except Exception as error:  # noqa: BLE001  Whatever it is, it must be the same.
+                body = type(error)
+            headers = scope["headers"]
+            read = None if REFUSED in scope else scope.get(READ, read_headers(headers)[0])
+            seen.append((asked, headers, read, body))
+            await send({"type": "http.response.start", "status": 202, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+
+        bench = Bench(app=app)
+        client = bench.client()
+        client.protocol._reader.learned_max = learned_max
+        await client.send(*requests)
+        return [*seen, client.statuses, client.is_told_the_end]
+
+    return run(played(LEARNED_MAX)) == run(played(0))
+
+
+@given(requests=much_alike())
+def test_a_head_that_comes_again_is_taken_as_it_was_the_first_time(requests: list[bytes]) -> None:
+    assert whatever_is_learned_is_the_same(requests)
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in VALUES.items() for value in values])
+def test_so_it_is_with_any_other_value(name: bytes, value: bytes) -> None:
+    usual = post(name + b": " + VALUES[name][0])
+
+    assert whatever_is_learned_is_the_same([usual] * 3 + [post(name + b": " + value)] + [usual])
+
+
+@pytest.mark.parametrize("edit", EDITS)
+@pytest.mark.parametrize("body", BODIES)
+def test_so_it_is_with_any_other_body_and_any_other_byte(edit: tuple[bytes, bytes], body: bytes) -> None:
+    odd = post(body=body).replace(*edit)
+
+    assert whatever_is_learned_is_the_same([post()] * 3 + [odd, post()])
+
+
+@simulated
+async def test_a_head_that_comes_again_goes_without_the_parser_and_what_differs_is_of_its_own_request() -> None:
+    bench = Bench()
+    client = bench.client()
+    await client.send(post(*SAID), post(*SAID))
+    client.protocol._reader._parser = None  # type: ignore[assignment]  # Whoever uses it now fails.
+
+    await client.send(post(b"X-Request-Id: b", *SAID[1:]), post(*SAID, body=BODY.replace(b'"a"', b'"abc"')))
+
+    assert client.statuses == [202] * 4
+    assert [answer.headers["x-request-id"] for answer in client.answers] == ["a-1", "a-1", "b", "a-1"]
+
+
+@simulated
+async def test_of_a_head_that_may_come_again_no_key_is_kept() -> None:
+    bench = Bench()
+    client = bench.client()
+    await client.send(*[post(*SAID)] * 3)
+
+    known = client.protocol._reader._known
+
+    kept = repr([getattr(known, name) for name in type(known).__slots__])
+    assert "application/json" in kept
+    assert KEY not in kept
+    assert "k-1" not in kept

@@ -16,7 +16,7 @@ from customersignal_ingest.adapters.inbound.http.asgi import ASGIApp, Receive, S
 from customersignal_ingest.adapters.inbound.http.asked import wants_problem
 from customersignal_ingest.adapters.inbound.http.cors import Cors
 from customersignal_ingest.adapters.inbound.http.exchange import AFTERWARDS, AT_ONCE, Exchange, keep, usable_request_id
-from customersignal_ingest.adapters.inbound.http.guard import RawHeaders, read_headers, refuse_ambiguous
+from customersignal_ingest.adapters.inbound.http.guard import READ, RawHeaders, read_headers, refuse_ambiguous
 from customersignal_ingest.adapters.inbound.http.problem import ClientGone, Code, Problem
 from customersignal_ingest.adapters.inbound.http.reply import Reply
 from customersignal_ingest.health import Health
@@ -63,11 +63,13 @@ class Edge:
         """Answer one request; anything but HTTP and the server's life is turned away."""
         if scope["type"] != "http":
             return await self._other(scope, receive, send)
-        headers, repeated = read_headers(scope["headers"])
+        known = scope.get(READ)
+        headers, repeated = read_headers(scope["headers"]) if known is None else (known, set())
         exchange = self._begin(scope, headers)
         reply = Reply(send, exchange, self._of_every_answer)
         try:
-            refuse_ambiguous(scope, headers, repeated)
+            if known is None:
+                refuse_ambiguous(scope, headers, repeated)
             await self._route(exchange)(scope, receive, reply)
         except Exception as error:  # noqa: BLE001  Whatever it is, it is answered in our shape.
             await self._fail(error, exchange, reply)

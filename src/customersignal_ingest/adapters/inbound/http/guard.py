@@ -15,6 +15,9 @@ HEADERS_BYTES_MAX = 32 * 1024
 REFUSED = "customersignal_ingest.refused"
 """Where a scope has what is wrong with a request that the server could not read."""
 
+READ = "customersignal_ingest.read"
+"""Where it has the headers of a request with a head that was read before, and found good."""
+
 RawHeaders = Sequence[tuple[bytes, bytes]]
 
 _COUNT = frozenset(
@@ -29,7 +32,7 @@ _COUNT = frozenset(
         "x-cs-api-key",
     }
 )
-_READ = {
+NAMES = {
     name.encode(): name
     for name in (
         *_COUNT,
@@ -42,6 +45,7 @@ _READ = {
         "x-request-id",
     )
 }
+"""The headers that this service reads, by their names as they come."""
 # HTTP/2 and 3 are what another server may speak that our app runs under.
 _VERSIONS = frozenset({"1.0", "1.1", "2", "3"})
 # RFC 3986, 3.2.2: a name or an address, and a port.
@@ -58,7 +62,7 @@ def read_headers(raw: RawHeaders, /) -> tuple[dict[str, str], set[str]]:
     headers: dict[str, str] = {}
     repeated: set[str] = set()
     for raw_name, raw_value in raw[:HEADERS_MAX]:
-        name = _READ.get(raw_name)
+        name = NAMES.get(raw_name)
         if name is not None:
             value = raw_value.strip(b" \t").decode("latin-1")
             if name in headers:

@@ -8,10 +8,12 @@ import httptools
 from customersignal_ingest.adapters.inbound.http.asgi import Scope
 from customersignal_ingest.adapters.inbound.http.guard import HEADERS_BYTES_MAX, HEADERS_MAX, REFUSED
 from customersignal_ingest.adapters.inbound.http.problem import Code, Problem
+from customersignal_ingest.adapters.inbound.http.server.again import Head, head_of
 from customersignal_ingest.adapters.inbound.http.server.request import Request
 
 # A request's first line comes on top of its headers.
 HEAD_BYTES_MAX = HEADERS_BYTES_MAX + 16 * 1024
+LEARNED_MAX = 8
 
 _SCOPE: Scope = {
     "type": "http",
@@ -39,19 +41,25 @@ class Reader:
     """Reads the requests of one connection, each from the moment that its head is there.
 
     `in_head` tells that a request has begun of which that is not so yet, `request` is the one whose
-    body is being read.
+    body is being read. Of the first `learned_max` heads of a connection each is learned, in case that it comes again.
     """
 
-    __slots__ = ("_before", "_begin", "_data", "_headers", "_parser", "_unused_bytes", "_url", "in_head", "request")
+    __slots__ = (
+        *("in_head", "learned_max", "request"),
+        *("_before", "_begin", "_data", "_headers", "_heads", "_known", "_parser", "_scope", "_unused_bytes", "_url"),
+    )
 
     def __init__(self, begin: Begin) -> None:
         """Nothing has come yet."""
-        self.in_head = False
+        self.in_head, self.learned_max = False, LEARNED_MAX
         self.request: Request | None = None
         self._begin = begin
         self._headers: list[tuple[bytes, bytes]] = []
         self._url = b""
         self._unused_bytes = 0
+        self._known: Head | None = None
+        self._heads = 0
+        self._scope: Scope = {}  # What the parser's last head says, if it may come again.
         # What is being read, and what came of the same head before it.
         self._data: bytes | memoryview = b""
         self._before = bytearray()
@@ -59,6 +67,29 @@ class Reader:
 
     def feed(self, data: bytes | memoryview) -> None:
         """Read on; raises `Problem` for what can't be read, behind which nothing can be."""
+        if self.in_head or self.request is not None:
+            self._parse(data)
+            return
+        known = None if self._known is None else self._known.request(bytes(data))
+        if known is None:
+            self._parse_and_learn(data)
+            return
+        scope, body = known
+        self._unused_bytes = 0
+        request = self._begin(scope, close=False)
+        request.feed(body)
+        request.end()
+
+    def _parse_and_learn(self, data: bytes | memoryview) -> None:
+        heads, self._scope = self._heads, {}
+        self._parse(data)
+        came_whole = self._heads == heads + 1 and not self.in_head and self.request is None
+        # Who has one request only learns nothing, and who says something new each time not for ever.
+        if came_whole and self._scope and 1 < self._heads <= self.learned_max:
+            self._known = head_of(bytes(data), self._scope)
+        self._scope = {}
+
+    def _parse(self, data: bytes | memoryview) -> None:
         self._unused_bytes += len(data)
         while data:
             data = self._read(data)
@@ -136,8 +167,12 @@ class Reader:
             _set_target(scope, self._url)
         except Problem as problem:
             scope[REFUSED] = problem
+        self._heads += 1
         # HTTP/1.0 has no way to go on that everybody agrees upon.
-        self.request = self._begin(scope, close=version != "1.1" or not parser.should_keep_alive())
+        close = version != "1.1" or not parser.should_keep_alive()
+        if not close:
+            self._scope = scope.copy()  # The app may put into its own what it likes.
+        self.request = self._begin(scope, close=close)
 
     def on_body(self, body: bytes) -> None:
         """Hand on a piece of the body."""
