@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from customersignal_ingest.adapters.inbound.http.asgi import Message, Receive, Scope, Send
 from customersignal_ingest.adapters.inbound.http.guard import HEADERS_MAX, READ, REFUSED, read_headers
+from customersignal_ingest.adapters.inbound.http.server.again import KNOWN_BYTES_MAX
 from customersignal_ingest.adapters.inbound.http.server.connection import PIPELINED_MAX, UNREAD_BYTES_MAX, Connection
 from customersignal_ingest.adapters.inbound.http.server.reader import HEAD_BYTES_MAX, LEARNED_MAX, Reader
 from customersignal_ingest.adapters.inbound.http.server.request import REST_BYTES_MAX, Request
@@ -780,6 +781,17 @@ async def test_a_head_that_comes_again_goes_without_the_parser_and_what_differs_
 
     assert client.statuses == [202] * 4
     assert [answer.headers["x-request-id"] for answer in client.answers] == ["a-1", "a-1", "b", "a-1"]
+
+
+@simulated
+async def test_a_long_head_is_not_remembered() -> None:
+    bench = Bench()
+    client = bench.client()
+
+    await client.send(*[post(b"X-A: " + b"a" * KNOWN_BYTES_MAX)] * 3)
+
+    assert client.statuses == [202] * 3
+    assert client.protocol._reader._known is None
 
 
 @simulated

@@ -31,6 +31,9 @@ DIFFERING = frozenset(
 )
 """The headers whose values may differ: each is a secret, or tells one request from another."""
 
+KNOWN_BYTES_MAX = 1024
+"""A longer head is read each time: ten thousand connections remember theirs, and each costs memory."""
+
 
 class Head:
     """The head of whole requests with a body: what is the same each time, and where differing values stand in it."""
@@ -78,7 +81,14 @@ def head_of(data: bytes, scope: Scope, /) -> Head | None:
     headers, repeated = read_headers(raw)
     head, end, _ = data.partition(b"\r\n\r\n")
     line, *lines = head.split(b"\r\n")
-    if not end or len(lines) != len(raw) or repeated or "content-length" not in headers or REFUSED in scope:
+    if (
+        not end
+        or len(head) > KNOWN_BYTES_MAX
+        or len(lines) != len(raw)
+        or repeated
+        or "content-length" not in headers
+        or REFUSED in scope
+    ):
         return None
     try:
         refuse_ambiguous(scope, headers, repeated)
