@@ -63,13 +63,11 @@ class Edge:
         """Answer one request; anything but HTTP and the server's life is turned away."""
         if scope["type"] != "http":
             return await self._other(scope, receive, send)
-        known = scope.get(READ)
-        headers, repeated = read_headers(scope["headers"]) if known is None else (known, set())
+        headers, repeated = scope.get(READ) or read_headers(scope["headers"])
         exchange = self._begin(scope, headers)
         reply = Reply(send, exchange, self._of_every_answer)
         try:
-            if known is None:
-                refuse_ambiguous(scope, headers, repeated)
+            refuse_ambiguous(scope, headers, repeated)
             await self._route(exchange)(scope, receive, reply)
         except Exception as error:  # noqa: BLE001  Whatever it is, it is answered in our shape.
             await self._fail(error, exchange, reply)

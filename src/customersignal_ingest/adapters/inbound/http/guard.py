@@ -4,7 +4,7 @@ No server refuses all of these by itself, so they are refused here, before anyth
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from itertools import chain
 
 from customersignal_ingest.adapters.inbound.http.asgi import Scope
@@ -16,7 +16,7 @@ REFUSED = "customersignal_ingest.refused"
 """Where a scope has what is wrong with a request that the server could not read."""
 
 READ = "customersignal_ingest.read"
-"""Where it has the headers of a request with a head that was read before, and found good."""
+"""Where it has what `read_headers` returns, of a request with a head that was read before and found good."""
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
 
@@ -72,8 +72,10 @@ def read_headers(raw: RawHeaders, /) -> tuple[dict[str, str], set[str]]:
     return headers, repeated
 
 
-def refuse_ambiguous(scope: Scope, headers: dict[str, str], repeated: set[str], /) -> None:
+def refuse_ambiguous(scope: Scope, headers: dict[str, str], repeated: Set[str], /) -> None:
     """Raise `Problem` for a request that could not be read, has too many headers, or could be read in two ways."""
+    if READ in scope:
+        return
     if REFUSED in scope:
         raise scope.pop(REFUSED)
     version = scope.get("http_version", "1.1")

@@ -11,7 +11,6 @@ from customersignal_ingest.adapters.inbound.http.guard import (
     HEADERS_BYTES_MAX,
     NAMES,
     READ,
-    REFUSED,
     RawHeaders,
     read_headers,
     refuse_ambiguous,
@@ -34,6 +33,8 @@ DIFFERING = frozenset(
 KNOWN_BYTES_MAX = 1024
 """A longer head is read each time: ten thousand connections remember theirs, and each costs memory."""
 
+_NONE_REPEATED: frozenset[str] = frozenset()
+
 
 class Head:
     """The head of whole requests with a body: what is the same each time, and where differing values stand in it."""
@@ -44,8 +45,10 @@ class Head:
         """Between each two of `parts` stands a value; `scope` is such a request's, of which `headers` were read."""
         self._first, *self._rest = parts
         self._raw = [(name, b"" if name in DIFFERING else value) for name, value in scope["headers"]]
-        self._differing = [(place, name) for place, (name, _) in enumerate(self._raw) if name in DIFFERING]
-        self._length = [name for _, name in self._differing].index(b"content-length")
+        self._differing = [
+            (place, name, NAMES.get(name)) for place, (name, _) in enumerate(self._raw) if name in DIFFERING
+        ]
+        self._length = [name for _, name, _ in self._differing].index(b"content-length")
         self._headers = {name: value for name, value in headers.items() if name.encode() not in DIFFERING}
         self._scope = {**scope, "headers": []}
 
@@ -64,15 +67,15 @@ class Head:
         if values[self._length] != b"%d" % len(body) or at > HEADERS_BYTES_MAX:
             return None
         raw, headers = self._raw.copy(), self._headers.copy()
-        for (place, name), value in zip(self._differing, values, strict=True):
+        for (place, raw_name, name), value in zip(self._differing, values, strict=True):
             text = value.decode("latin-1")
             # What the parser might refuse, or read otherwise than as it stands there.
             if not (text.isascii() and text.isprintable()) or text[0] == " " or text[-1] == " ":
                 return None
-            raw[place] = name, value
-            if name in NAMES:
-                headers[NAMES[name]] = text
-        return {**self._scope, "headers": raw, READ: headers}, body
+            raw[place] = raw_name, value
+            if name is not None:
+                headers[name] = text
+        return {**self._scope, "headers": raw, READ: (headers, _NONE_REPEATED)}, body
 
 
 def head_of(data: bytes, scope: Scope, /) -> Head | None:
@@ -81,14 +84,7 @@ def head_of(data: bytes, scope: Scope, /) -> Head | None:
     headers, repeated = read_headers(raw)
     head, end, _ = data.partition(b"\r\n\r\n")
     line, *lines = head.split(b"\r\n")
-    if (
-        not end
-        or len(head) > KNOWN_BYTES_MAX
-        or len(lines) != len(raw)
-        or repeated
-        or "content-length" not in headers
-        or REFUSED in scope
-    ):
+    if not end or len(head) > KNOWN_BYTES_MAX or len(lines) != len(raw) or repeated or "content-length" not in headers:
         return None
     try:
         refuse_ambiguous(scope, headers, repeated)

@@ -14,6 +14,7 @@ from customersignal_ingest.adapters.inbound.http.server.request import Request
 # A request's first line comes on top of its headers.
 HEAD_BYTES_MAX = HEADERS_BYTES_MAX + 16 * 1024
 LEARNED_MAX = 8
+"""So many heads of a connection are learned at most, in case that they come again."""
 
 _SCOPE: Scope = {
     "type": "http",
@@ -41,17 +42,17 @@ class Reader:
     """Reads the requests of one connection, each from the moment that its head is there.
 
     `in_head` tells that a request has begun of which that is not so yet, `request` is the one whose
-    body is being read. Of the first `learned_max` heads of a connection each is learned, in case that it comes again.
+    body is being read.
     """
 
     __slots__ = (
-        *("in_head", "learned_max", "request"),
+        *("in_head", "request"),
         *("_before", "_begin", "_data", "_headers", "_heads", "_known", "_parser", "_scope", "_unused_bytes", "_url"),
     )
 
     def __init__(self, begin: Begin) -> None:
         """Nothing has come yet."""
-        self.in_head, self.learned_max = False, LEARNED_MAX
+        self.in_head = False
         self.request: Request | None = None
         self._begin = begin
         self._headers: list[tuple[bytes, bytes]] = []
@@ -59,7 +60,7 @@ class Reader:
         self._unused_bytes = 0
         self._known: Head | None = None
         self._heads = 0
-        self._scope: Scope = {}  # What the parser's last head says, if it may come again.
+        self._scope: Scope = {}  # What the last head says that the parser read of these data, if it may come again.
         # What is being read, and what came of the same head before it.
         self._data: bytes | memoryview = b""
         self._before = bytearray()
@@ -67,27 +68,27 @@ class Reader:
 
     def feed(self, data: bytes | memoryview) -> None:
         """Read on; raises `Problem` for what can't be read, behind which nothing can be."""
-        if self.in_head or self.request is not None:
-            self._parse(data)
+        between, heads = self._is_between, self._heads
+        known = self._known.request(bytes(data)) if between and self._known is not None else None
+        if known is not None:
+            self._take(*known)
             return
-        known = None if self._known is None else self._known.request(bytes(data))
-        if known is None:
-            self._parse_and_learn(data)
-            return
-        scope, body = known
+        self._parse(data)
+        came_whole = between and self._is_between and self._heads == heads + 1
+        # Nothing is learned of who has one request only, and not for ever of who says something new each time.
+        if came_whole and self._scope and 1 < self._heads <= LEARNED_MAX:
+            self._known = head_of(bytes(data), self._scope)
+        self._scope = {}
+
+    @property
+    def _is_between(self) -> bool:
+        return not self.in_head and self.request is None
+
+    def _take(self, scope: Scope, body: bytes) -> None:
         self._unused_bytes = 0
         request = self._begin(scope, close=False)
         request.feed(body)
         request.end()
-
-    def _parse_and_learn(self, data: bytes | memoryview) -> None:
-        heads, self._scope = self._heads, {}
-        self._parse(data)
-        came_whole = self._heads == heads + 1 and not self.in_head and self.request is None
-        # Who has one request only learns nothing, and who says something new each time not for ever.
-        if came_whole and self._scope and 1 < self._heads <= self.learned_max:
-            self._known = head_of(bytes(data), self._scope)
-        self._scope = {}
 
     def _parse(self, data: bytes | memoryview) -> None:
         self._unused_bytes += len(data)
@@ -170,8 +171,7 @@ class Reader:
         self._heads += 1
         # HTTP/1.0 has no way to go on that everybody agrees upon.
         close = version != "1.1" or not parser.should_keep_alive()
-        if not close:
-            self._scope = scope.copy()  # The app may put into its own what it likes.
+        self._scope = {} if close else scope.copy()  # The app may put into its own what it likes.
         self.request = self._begin(scope, close=close)
 
     def on_body(self, body: bytes) -> None:
@@ -184,6 +184,7 @@ class Reader:
         """The request is whole."""
         if self.request is not None:
             request, self.request = self.request, None
+            self._headers = []  # No key stays here when its request is whole.
             self._unused_bytes = 0
             request.end()
 
